@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make serve` and `make test`. Each target installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-virtualenv
+
+.PHONY: install serve test check format bench lock clean
+
+install: $(INSTALLED)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sessiond needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(BIN)/python pyproject.toml requirements.lock
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(INSTALLED_DEV): $(INSTALLED) requirements-dev.lock
+	$(PIP) --require-hashes --requirement requirements-dev.lock
+	touch $@
+
+serve: $(INSTALLED)
+	$(BIN)/sessiond serve
+
+test: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED_DEV)
+	$(BIN)/python -m benchmarks
+
+# Needs uv; the files name no registry host, so any mirror serves.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --output-file requirements.lock --group pyproject.toml:build pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 --constraint requirements.lock --output-file requirements-dev.lock --group pyproject.toml:dev pyproject.toml
+
+clean:
+	rm -rf $(VENV)

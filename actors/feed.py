@@ -1,0 +1,136 @@
+"""The committed events of one session, for all who watch it.
+
+A reader is a cursor, not a queue: it wakes, takes everything that is new, and sleeps again. What
+nobody reads is not kept; a reader that falls behind the window reads the log instead. So a slow
+reader costs no memory, and nobody waits for it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from actors.session.events import Event
+from actors.session.state import SessionState
+
+WINDOW_EVENTS = 1_024
+
+
+class Committed:
+    """An event that is in the log, with the state it led to.
+
+    ``frame`` is room for its encoding: the first reader to need it fills it in for all.
+    """
+
+    __slots__ = ("event", "frame", "seq", "state")
+
+    def __init__(self, seq: int, event: Event, state: SessionState) -> None:
+        self.seq = seq
+        self.event = event
+        self.state = state
+        self.frame: bytes | None = None
+
+
+class FeedClosedError(Exception):
+    """The session's owner is gone; what it committed is in the log."""
+
+
+class Reader:
+    """One reader's place in a feed: ``after`` is the seq of the last event it has taken."""
+
+    def __init__(self, feed: "Feed", after: int) -> None:
+        self.after = after
+        self._feed = feed
+        self._wake = threading.Lock()
+        self._asleep = False
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until there is something to take; tell whether there is."""
+        with self._feed.lock:
+            if self._feed.closed or self._feed.seq > self.after:
+                return True
+            self._wake.acquire(blocking=False)
+            self._asleep = True
+        return self._wake.acquire(timeout=timeout_s)
+
+    def take(self) -> Sequence[Committed] | None:
+        """Return what is new, in order; None when some of it has left the window.
+
+        Raises FeedClosedError when nothing more will come.
+        """
+        with self._feed.lock:
+            entries = self._feed.entries
+            new = self._feed.seq - self.after
+            if new <= 0:
+                if self._feed.closed:
+                    raise FeedClosedError
+                return ()
+            if new > len(entries):
+                return None
+            taken = list(entries) if new == len(entries) else list(entries)[-new:]
+            self.after = taken[-1].seq
+            return taken
+
+    def close(self) -> None:
+        """Leave the feed."""
+        self._feed.leave(self)
+
+    def rouse(self) -> None:
+        """Wake the reader; the feed's lock is held."""
+        if self._asleep:
+            self._asleep = False
+            self._wake.release()
+
+
+class Feed:
+    """Publishes one session's events. ``state`` and ``seq`` are the newest committed ones."""
+
+    def __init__(self, window: int = WINDOW_EVENTS) -> None:
+        self.lock = threading.Lock()
+        self.entries: deque[Committed] = deque(maxlen=window)
+        self.seq = 0
+        self.state: SessionState | None = None
+        self.closed = False
+        self._readers: set[Reader] = set()
+
+    @property
+    def read(self) -> bool:
+        """Tell whether anybody is reading."""
+        return bool(self._readers)
+
+    def install(self, state: SessionState) -> None:
+        """Set the state that was loaded; nothing is published."""
+        with self.lock:
+            self.state = state
+            self.seq = state.version
+
+    def publish(self, committed: Sequence[Committed]) -> None:
+        """Hand out events that are in the log; called by the session's actor only."""
+        with self.lock:
+            newest = committed[-1]
+            if self._readers:
+                self.entries.extend(committed)
+            self.state = newest.state
+            self.seq = newest.seq
+            for reader in self._readers:
+                reader.rouse()
+
+    def reader(self, after: int | None = None) -> Reader:
+        """Return a reader that has seen everything up to ``after``; by default all there is."""
+        with self.lock:
+            reader = Reader(self, self.seq if after is None else after)
+            self._readers.add(reader)
+            return reader
+
+    def leave(self, reader: Reader) -> None:
+        """Forget a reader, and the window with the last one."""
+        with self.lock:
+            self._readers.discard(reader)
+            if not self._readers:
+                self.entries.clear()
+
+    def close(self) -> None:
+        """Tell the readers that nothing more will come."""
+        with self.lock:
+            self.closed = True
+            for reader in self._readers:
+                reader.rouse()

@@ -1,0 +1,72 @@
+"""What a model is to a run: a stream of parts that ends with a whole message."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
+from actors.session.messages import AssistantMessage, Message
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool that a model may ask for; ``parameters`` is a JSON Schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ModelRequest(Struct, frozen=True):
+    """One model call. ``messages`` ends with the user's message or with tool results.
+
+    Every tool call in it has its result.
+    """
+
+    messages: Sequence[Message]
+    system: str = ""
+    tools: Sequence[ToolSpec] = ()
+    thinking_level: str = ""
+
+
+class Finished(Struct, frozen=True):
+    """The last part: the whole message, its timestamp 0."""
+
+    message: AssistantMessage
+
+
+Part = TextDelta | ThinkingDelta | ToolInputDelta | Finished
+
+
+class ModelError(Exception):
+    """A model call failed; the message may be shown to the user and holds no secret."""
+
+    def __init__(self, message: str, *, status: int | None = None, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = retryable
+
+
+class ModelStream(Protocol):
+    """A model call in progress."""
+
+    def __iter__(self) -> Iterator[Part]:
+        """Yield the parts as they arrive, Finished last. Raises ModelError."""
+
+    def close(self) -> None:
+        """End the call from another thread; the iterator then ends or raises ModelError."""
+
+
+class Model(Protocol):
+    """A model that can be called any number of times at once."""
+
+    provider: str
+    model_id: str
+    context_tokens: int
+
+    def stream(self, request: ModelRequest) -> AbstractContextManager[ModelStream]:
+        """Begin a call; leaving the context ends it. Blocks until the provider answers.
+
+        Raises ModelError.
+        """

@@ -1,0 +1,314 @@
+"""Session key -> the actor here: started when needed, stopped when idle."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pykka
+
+from actors.feed import Feed, Reader
+from actors.models.base import Model
+from actors.models.catalog import ModelCatalog
+from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
+from actors.runs.context import build_context
+from actors.runs.run_worker import RunLimits, RunWorker
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.messages import Message, ToolResultMessage
+from actors.session.state import Run, SessionState
+from actors.session_actor import Ask, Passivate, Report, SessionActor
+from actors.timers import Timers
+from persistence.errors import StoreUnavailableError
+from persistence.event_log import EventLog
+from persistence.group_commit import GroupCommit
+
+ASK_TIMEOUT_S = 60.0
+RESTARTS_MAX = 3
+RETRY_S = 1.0
+DRAIN_POLL_S = 0.02
+SWEEP_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class SessionNotFound(Exception):
+    """The log holds no such session."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Session not found: {key}")
+
+
+class Draining(Exception):
+    """This process is stopping and takes no new prompts."""
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is stopping; try again.")
+
+
+class TooManySessions(Exception):
+    """As many sessions as allowed are loaded, and none is idle."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} sessions are loaded; try again.")
+
+
+class RegistrySettings(RunLimits, Protocol):
+    """What the registry reads of the settings."""
+
+    idle_minutes: float
+    sessions_loaded_max: int
+
+
+class Loaded:
+    """A session's actor in this process, and its feed."""
+
+    __slots__ = ("feed", "ref", "used")
+
+    def __init__(self, ref: pykka.ActorRef[SessionActor], feed: Feed) -> None:
+        self.ref = ref
+        self.feed = feed
+        self.used = time.monotonic()
+
+
+class SessionRegistry:
+    """Holds the sessions that are loaded here. Implements Surroundings for their actors."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        writer: GroupCommit,
+        models: ModelCatalog,
+        timers: Timers,
+        settings: RegistrySettings,
+        *,
+        owner: str,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.log = log
+        self.writer = writer
+        self.owner = owner
+        self.models = models
+        self.draining = False
+        self._timers = timers
+        self._settings = settings
+        self._now_ms = now_ms
+        self._loaded: dict[str, Loaded] = {}
+        self._lock = threading.Lock()
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since the epoch."""
+        return self._now_ms()
+
+    def start(self, primary: str, new_id: Callable[[], str]) -> None:
+        """Create the primary session, carry on with unfinished work, begin to sweep."""
+        self.ask(primary, c.CreateSession(self.now_ms(), new_id()))
+        for stream_id in self.log.active(STREAM_PREFIX):
+            self._load(stream_id.removeprefix(STREAM_PREFIX))
+        self._timers.every(SWEEP_S, lambda: self.sweep(primary))
+
+    def ask(self, key: str, command: c.Command, principal: str | None = None) -> int:
+        """Have the session's actor carry out a command, durably; load the session if needed.
+
+        Returns the seq of the first event that it led to, 0 for none. Raises Rejection,
+        TooManySessions or PersistenceError.
+        """
+        message = Ask(command, principal)
+        for _attempt in range(RESTARTS_MAX):
+            loaded = self._load(key)
+            try:
+                seq: int = loaded.ref.ask(message, block=True, timeout=ASK_TIMEOUT_S)
+                return seq
+            except pykka.ActorDeadError:  # it stopped in this moment: the next one answers
+                self._forget(key, loaded)
+            except pykka.Timeout as error:
+                raise StoreUnavailableError(f"Session {key} does not answer.") from error
+        raise StoreUnavailableError(f"Session {key} can't be kept loaded.")
+
+    def prompt(self, key: str, command: c.QueuePrompt, principal: str | None) -> Reader:
+        """Queue a prompt; return a reader that has all it leads to before it.
+
+        Raises Draining, or what ``ask`` raises.
+        """
+        if self.draining:
+            raise Draining
+        reader = self._load(key).feed.reader()
+        try:
+            reader.after = self.ask(key, command, principal) - 1
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def state(self, key: str) -> SessionState:
+        """Return a session's newest committed state. Raises SessionNotFound.
+
+        Answers from the feed of a loaded session, from the log otherwise; never waits for the
+        actor.
+        """
+        loaded = self._loaded.get(key)
+        state = None if loaded is None else loaded.feed.state
+        if state is None:
+            head = self.log.head(stream_of(key))
+            if head is None:
+                raise SessionNotFound(key)
+            state = state_at(self.log, head)
+        if not state.exists:
+            raise SessionNotFound(key)
+        return state
+
+    def reader(self, key: str) -> tuple[Feed, Reader]:
+        """Return a reader at the end of an existing session's feed. Raises SessionNotFound."""
+        self.state(key)
+        loaded = self._load(key)
+        reader = loaded.feed.reader()
+        if loaded.feed.state is None:  # the actor is still loading: its first answer says when
+            reader.close()
+            self.ask(key, c.CreateSession(self.now_ms(), ""))
+            return self.reader(key)
+        return loaded.feed, reader
+
+    @property
+    def count(self) -> int:
+        """Return how many sessions are loaded."""
+        return len(self._loaded)
+
+    def sweep(self, primary: str) -> None:
+        """Let the sessions go that nobody has used for the idle time."""
+        limit = time.monotonic() - self._settings.idle_minutes * 60
+        for key, loaded in list(self._loaded.items()):
+            if key != primary and loaded.used <= limit:
+                with contextlib.suppress(pykka.ActorDeadError):
+                    loaded.ref.tell(Passivate())
+
+    def drain(self, grace_s: float) -> None:
+        """Begin nothing new, give what runs ``grace_s`` to end, interrupt the rest.
+
+        Blocks until all of that is in the log. Prompts that wait stay in the queue.
+        """
+        self.draining = True
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline and any(
+            loaded.feed.state is not None and loaded.feed.state.processing
+            for loaded in list(self._loaded.values())
+        ):
+            time.sleep(DRAIN_POLL_S)
+        for key, loaded in list(self._loaded.items()):
+            state = loaded.feed.state
+            if state is not None and state.run is not None:
+                command = c.InterruptRun(self.now_ms(), "The gateway is stopping.")
+                with contextlib.suppress(Exception):  # the next owner closes it otherwise
+                    self.ask(key, command)
+            loaded.feed.close()
+
+    def start_run(
+        self, actor: pykka.ActorRef[SessionActor], state: SessionState, run: Run
+    ) -> RunWorker:
+        """Begin to work on a run, on a thread of its own."""
+        worker = RunWorker(
+            _RunSession(actor),
+            run.prompt_id,
+            lambda: self.models.find(state.model),
+            lambda model: self._context(state, model),
+            limits=self._settings,
+            timers=self._timers,
+            now_ms=self._now_ms,
+        )
+        worker.start()
+        return worker
+
+    def gone(self, key: str, actor: pykka.ActorRef[SessionActor], *, failed: bool) -> None:
+        """Forget an actor that has stopped; after a failure carry on with its work soon."""
+        loaded = self._loaded.get(key)
+        if loaded is None or loaded.ref != actor:
+            return
+        self._forget(key, loaded)
+        state = loaded.feed.state
+        if failed and not self.draining and state is not None and not state.idle:
+            self._timers.after(RETRY_S, lambda: self._load(key))
+
+    def _load(self, key: str) -> Loaded:
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            with self._lock:
+                loaded = self._loaded.get(key)
+                if loaded is None:
+                    self._make_room()
+                    feed = Feed()
+                    loaded = Loaded(SessionActor.start(key, feed, self), feed)
+                    self._loaded[key] = loaded
+        loaded.used = time.monotonic()
+        return loaded
+
+    def _make_room(self) -> None:
+        limit = self._settings.sessions_loaded_max
+        if len(self._loaded) < limit:
+            return
+        for loaded in sorted(self._loaded.values(), key=lambda each: each.used):
+            state = loaded.feed.state
+            if state is not None and state.idle and not loaded.feed.read:
+                loaded.ref.tell(Passivate())
+                break
+        raise TooManySessions(limit)
+
+    def _forget(self, key: str, loaded: Loaded) -> None:
+        with self._lock:
+            if self._loaded.get(key) is loaded:
+                del self._loaded[key]
+
+    def _context(self, state: SessionState, model: Model) -> list[Message]:
+        return build_context(
+            self._messages(state),
+            context_tokens=model.context_tokens,
+            summary=state.summary,
+        )
+
+    def _messages(self, state: SessionState) -> Iterator[Message]:
+        """Yield the messages up to the state, the newest first."""
+        head = self.log.head(stream_of(state.key))
+        assert head is not None
+        stored = self.log.read(
+            head,
+            after=state.context_seq - 1,
+            before=state.version + 1,
+            newest_first=True,
+            paged=True,
+        )
+        for each in stored:
+            event = decode(head.stream_id, each)
+            if isinstance(event, e.MessageCompleted):
+                yield event.message
+            elif isinstance(event, e.ToolCompleted):
+                yield result_of(event)
+
+
+def result_of(event: e.ToolCompleted) -> ToolResultMessage:
+    """Return a tool's result as the message of the conversation that it is."""
+    return ToolResultMessage(
+        event.tool_call_id,
+        event.tool_name,
+        event.content,
+        event.at,
+        event.is_error,
+        event.details,
+    )
+
+
+class _RunSession:
+    """A session's actor, as its run sees it. Implements run_worker.Session."""
+
+    def __init__(self, actor: pykka.ActorRef[SessionActor]) -> None:
+        self._actor = actor
+
+    def tell(self, command: c.RunCommand, done: Callable[[], None]) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):
+            self._actor.tell(Report(command, done))
+
+    def ask(self, command: c.RunCommand) -> bool:
+        try:
+            seq: int = self._actor.ask(Ask(command), block=True, timeout=ASK_TIMEOUT_S)
+            return seq > 0
+        except pykka.ActorDeadError:
+            return False

@@ -1,0 +1,1 @@
+"""Runs: a prompt's way through the model and its tools."""

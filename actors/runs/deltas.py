@@ -1,0 +1,94 @@
+"""Gathers what a model streams, so that the log gets far fewer rows than the model has tokens."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from actors.session.commands import Delta
+from actors.timers import Timer, Timers
+
+GATHER_MS = 40
+"""The least time between two rows in a message's first two seconds."""
+GATHER_LATER_MS = 100
+EARLY_MS = 2_000
+
+Send = Callable[[tuple[Delta, ...], Callable[[], None]], None]
+
+
+class DeltaGatherer:
+    """Hands on one message's deltas: the first at once, later ones gathered.
+
+    They gather while an append is in flight, and for at least GATHER_MS, later GATHER_LATER_MS.
+    ``start`` gets the message's first deltas, ``record`` the others, each with what to call once
+    they are in the log.
+    """
+
+    def __init__(
+        self,
+        start: Send,
+        record: Send,
+        timers: Timers,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start = start
+        self._record = record
+        self._timers = timers
+        self._clock_s = clock_s
+        self._lock = threading.Lock()
+        self._gathered: list[Delta] = []
+        self._began: float | None = None
+        self._sent = 0.0
+        self._in_flight = False
+        self._closed = False
+        self._timer: Timer | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Take a delta; never blocks on the log."""
+        with self._lock:
+            last = self._gathered[-1] if self._gathered else None
+            if last is not None and type(last) is type(delta) and last.index == delta.index:
+                self._gathered[-1] = replace(last, text=last.text + delta.text)
+            else:
+                self._gathered.append(delta)
+            self._send_if_due()
+
+    def close(self) -> tuple[Delta, ...]:
+        """Send nothing more; return what was gathered and not sent."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            rest, self._gathered = tuple(self._gathered), []
+            return rest
+
+    def _acknowledge(self) -> None:
+        with self._lock:
+            self._in_flight = False
+            self._send_if_due()
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._send_if_due()
+
+    def _send_if_due(self) -> None:
+        if self._in_flight or self._closed or not self._gathered:
+            return
+        now = self._clock_s()
+        if self._began is not None:
+            early = now - self._began < EARLY_MS / 1000
+            due = self._sent + (GATHER_MS if early else GATHER_LATER_MS) / 1000
+            if now < due:
+                if self._timer is None:
+                    self._timer = self._timers.after(due - now, self._tick)
+                return
+        send = self._record
+        if self._began is None:
+            self._began = now
+            send = self._start
+        self._sent = now
+        self._in_flight = True
+        gathered, self._gathered = tuple(self._gathered), []
+        send(gathered, self._acknowledge)

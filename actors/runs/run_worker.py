@@ -1,0 +1,162 @@
+"""One run: the model, its tools, the model again, until it stops. On a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from actors.models.base import Finished, Model, ModelError, ModelRequest, ModelStream
+from actors.runs.deltas import DeltaGatherer
+from actors.session import commands as c
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Message,
+    Text,
+    ToolCall,
+    ToolResultMessage,
+)
+from actors.timers import Timers
+
+logger = logging.getLogger(__name__)
+
+
+class RunLimits(Protocol):
+    """How long a run may take."""
+
+    run_timeout_s: float
+    run_turns_max: int
+
+
+class Session(Protocol):
+    """The session's actor, as its run sees it; a session that is gone takes no reports."""
+
+    def tell(self, command: c.RunCommand, done: Callable[[], None]) -> None:
+        """Report; ``done`` is called once it is durable or void."""
+
+    def ask(self, command: c.RunCommand) -> bool:
+        """Report, wait until it is durable, and tell whether the run still goes on."""
+
+
+class RunOver(Exception):
+    """The session has ended this run; there is nobody to report to."""
+
+
+class RunWorker:
+    """Works on one prompt. Whatever goes wrong becomes the run's failure in the log."""
+
+    def __init__(
+        self,
+        session: Session,
+        prompt_id: str,
+        model: Callable[[], Model],
+        context: Callable[[Model], list[Message]],
+        *,
+        limits: RunLimits,
+        timers: Timers,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._session = session
+        self._prompt_id = prompt_id
+        self._find_model = model
+        self._context = context
+        self._limits = limits
+        self._timers = timers
+        self._now_ms = now_ms
+        self._over = False
+        self._stream: ModelStream | None = None
+        self._timeout = timers.after(limits.run_timeout_s, self._time_out)
+
+    def start(self) -> None:
+        """Begin, on a thread of its own."""
+        threading.Thread(target=self._run, name=f"run-{self._prompt_id}", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Stop at the next part of the model's answer; does not block."""
+        self._over = True
+        self._timeout.cancel()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def _run(self) -> None:
+        try:
+            self._converse()
+        except RunOver:
+            pass
+        except ModelError as error:
+            self._fail(str(error))
+        except Exception as error:
+            logger.exception("Run %s failed.", self._prompt_id)
+            self._fail(f"Internal error: {type(error).__name__}")
+        finally:
+            self._timeout.cancel()
+
+    def _converse(self) -> None:
+        model = self._find_model()
+        messages = self._context(model)
+        for _turn in range(self._limits.run_turns_max):
+            answer = self._answer(model, messages)
+            calls = [block for block in answer.content if isinstance(block, ToolCall)]
+            if not calls:
+                return
+            messages = [*messages, answer, *[self._use_tool(call) for call in calls]]
+            self._ask(c.NextTurn(self._now_ms(), self._prompt_id, answer))
+        raise ModelError(f"The run took more than {self._limits.run_turns_max} turns.")
+
+    def _answer(self, model: Model, messages: Sequence[Message]) -> AssistantMessage:
+        """Call the model once and return its answer, which the session then has too."""
+        gatherer = DeltaGatherer(self._start_message, self._record_deltas, self._timers)
+        try:
+            with model.stream(ModelRequest(messages)) as stream:
+                self._stream = stream
+                for part in stream:
+                    if self._over:
+                        raise RunOver
+                    if isinstance(part, Finished):
+                        return self._complete(part.message, gatherer)
+                    gatherer.add(part)
+        except ModelError as error:
+            self._fail(str(error), gatherer.close())
+            raise RunOver from error
+        finally:
+            self._stream = None
+            gatherer.close()
+        self._fail("The model's answer broke off.", gatherer.close())
+        raise RunOver
+
+    def _complete(self, message: AssistantMessage, gatherer: DeltaGatherer) -> AssistantMessage:
+        now = self._now_ms()
+        answer = replace(message, timestamp=now)
+        self._tell(c.CompleteMessage(now, self._prompt_id, gatherer.close(), answer))
+        return answer
+
+    def _use_tool(self, call: ToolCall) -> ToolResultMessage:
+        """Run one tool: durable that it starts, then its side effect, then its result."""
+        self._ask(c.StartTool(self._now_ms(), self._prompt_id, call.id, call.name, call.arguments))
+        content: tuple[Block, ...] = (Text(f"There is no tool named {call.name!r}."),)
+        now = self._now_ms()
+        self._ask(c.CompleteTool(now, self._prompt_id, call.id, call.name, "error", content))
+        return ToolResultMessage(call.id, call.name, content, now, is_error=True)
+
+    def _start_message(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
+        self._session.tell(c.StartMessage(self._now_ms(), self._prompt_id, deltas), done)
+
+    def _record_deltas(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
+        self._session.tell(c.RecordDeltas(self._now_ms(), self._prompt_id, deltas), done)
+
+    def _time_out(self) -> None:
+        self._fail(f"The run took more than {self._limits.run_timeout_s:g} s.")
+
+    def _fail(self, error: str, deltas: tuple[c.Delta, ...] = ()) -> None:
+        if not self._over:
+            self._tell(c.FailRun(self._now_ms(), self._prompt_id, error, deltas))
+
+    def _tell(self, command: c.RunCommand) -> None:
+        self._session.tell(command, lambda: None)
+
+    def _ask(self, command: c.RunCommand) -> None:
+        if self._over or not self._session.ask(command):
+            raise RunOver

@@ -1,0 +1,128 @@
+"""What can be asked of a session, in the imperative. Pure.
+
+Ids and times come in with the command: ``at`` is in milliseconds since the epoch, UTC.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from actors.session.events import (
+    ContextCompacted,
+    MessageCompleted,
+    ModelSelected,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from actors.session.messages import AssistantMessage, Block
+
+Delta = TextDelta | ThinkingDelta | ToolInputDelta
+Recorded = MessageCompleted | ModelSelected | ContextCompacted
+
+
+class Command(Struct, frozen=True):
+    """Base of all commands."""
+
+    at: int
+
+
+class CreateSession(Command, frozen=True):
+    """Make the session exist; one that does stays as it is."""
+
+    session_id: str
+
+
+class QueuePrompt(Command, frozen=True):
+    """Accept a prompt, creating the session where it is missing.
+
+    ``session_id`` is for a session that has to be created. Rejected with QueueFull when
+    ``queue_max`` prompts wait besides the running one.
+    """
+
+    session_id: str
+    prompt_id: str
+    text: str
+    source: str
+    queue_max: int
+    message_id: str = ""
+
+
+class AbortRun(Command, frozen=True):
+    """End the running prompt; with ``queue`` the waiting ones too."""
+
+    queue: bool = False
+
+
+class InterruptRun(Command, frozen=True):
+    """Close the run because the process that works on it has ended or has to."""
+
+    reason: str
+
+
+class ImportSession(Command, frozen=True):
+    """Take over what was recorded elsewhere. Rejected with SessionExists when not empty.
+
+    ``first_kept_seq`` of a recorded compaction counts from the first recorded event, 1.
+    """
+
+    session_id: str
+    source: str
+    original_id: str
+    recorded: tuple[Recorded, ...]
+
+
+class RunCommand(Command, frozen=True):
+    """Base of what a run's worker reports; a report of a run that is over changes nothing."""
+
+    prompt_id: str
+
+
+class StartMessage(RunCommand, frozen=True):
+    """The model begins to answer; ``deltas`` is what has arrived of it already."""
+
+    deltas: tuple[Delta, ...]
+
+
+class RecordDeltas(RunCommand, frozen=True):
+    """The model said more."""
+
+    deltas: tuple[Delta, ...]
+
+
+class CompleteMessage(RunCommand, frozen=True):
+    """The model's answer is whole. Without tool calls in it the run is complete."""
+
+    deltas: tuple[Delta, ...]
+    message: AssistantMessage
+
+
+class StartTool(RunCommand, frozen=True):
+    """A tool is about to run."""
+
+    tool_call_id: str
+    tool_name: str
+    arguments: Any
+
+
+class CompleteTool(RunCommand, frozen=True):
+    """A tool has its result."""
+
+    tool_call_id: str
+    tool_name: str
+    outcome: str
+    content: tuple[Block, ...]
+    details: Any = None
+
+
+class NextTurn(RunCommand, frozen=True):
+    """All tools of the turn are through: the model is called again."""
+
+    message: AssistantMessage
+
+
+class FailRun(RunCommand, frozen=True):
+    """The run can't go on."""
+
+    error: str
+    deltas: tuple[Delta, ...] = ()

@@ -1,0 +1,223 @@
+"""What can happen to a session: facts in the past tense. Pure.
+
+Each event has a wire name and a schema version; ``codec.py`` turns them into bytes and back.
+``at`` is in milliseconds since the epoch, UTC. A run is one prompt's processing and has the
+prompt's id.
+"""
+
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+)
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """Base of all events."""
+
+    wire_name: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+
+class SessionCreated(Event, frozen=True):
+    """The key came to mean a session."""
+
+    wire_name: ClassVar[str] = "session.created"
+    session_id: str
+    at: int
+
+
+class SessionImported(Event, frozen=True):
+    """What follows was recorded elsewhere; ``source`` says by what, in which file."""
+
+    wire_name: ClassVar[str] = "session.imported"
+    source: str
+    original_id: str
+    at: int
+
+
+class SessionSettled(Event, frozen=True):
+    """A run that did not complete is behind the session; it is ready for the next."""
+
+    wire_name: ClassVar[str] = "session.settled"
+    at: int
+
+
+class ModelSelected(Event, frozen=True):
+    """The session's next model calls go to this model."""
+
+    wire_name: ClassVar[str] = "model.selected"
+    provider: str
+    model_id: str
+    at: int
+    thinking_level: str = ""
+
+
+class ContextCompacted(Event, frozen=True):
+    """The model is told ``summary`` in place of the messages before ``first_kept_seq``."""
+
+    wire_name: ClassVar[str] = "context.compacted"
+    summary: str
+    first_kept_seq: int
+    at: int
+
+
+class PromptQueued(Event, frozen=True):
+    """A prompt was accepted and waits for its run; ``source`` names the route it came by."""
+
+    wire_name: ClassVar[str] = "prompt.queued"
+    prompt_id: str
+    text: str
+    source: str
+    at: int
+    message_id: str = ""
+
+
+class PromptCancelled(Event, frozen=True):
+    """A waiting prompt will not run."""
+
+    wire_name: ClassVar[str] = "prompt.cancelled"
+    prompt_id: str
+    reason: str
+    at: int
+
+
+class RunStarted(Event, frozen=True):
+    """The prompt left the queue and is being processed."""
+
+    wire_name: ClassVar[str] = "run.started"
+    prompt_id: str
+    at: int
+
+
+class RunCompleted(Event, frozen=True):
+    """The model stopped by itself."""
+
+    wire_name: ClassVar[str] = "run.completed"
+    prompt_id: str
+    at: int
+
+
+class RunFailed(Event, frozen=True):
+    """The run ended by an error."""
+
+    wire_name: ClassVar[str] = "run.failed"
+    prompt_id: str
+    error: str
+    at: int
+
+
+class RunAborted(Event, frozen=True):
+    """Somebody asked for the run to end."""
+
+    wire_name: ClassVar[str] = "run.aborted"
+    prompt_id: str
+    at: int
+
+
+class RunInterrupted(Event, frozen=True):
+    """The process that ran it died or had to stop."""
+
+    wire_name: ClassVar[str] = "run.interrupted"
+    prompt_id: str
+    reason: str
+    at: int
+
+
+class TurnStarted(Event, frozen=True):
+    """A model call begins; its tools belong to the same turn."""
+
+    wire_name: ClassVar[str] = "turn.started"
+    turn: int
+    at: int
+
+
+class TurnEnded(Event, frozen=True):
+    """The model call and its tools are through."""
+
+    wire_name: ClassVar[str] = "turn.ended"
+    turn: int
+    stop_reason: str
+    at: int
+    usage: Usage = Usage()
+
+
+class MessageStarted(Event, frozen=True):
+    """A message begins: an assistant's, before its deltas; a tool result's, after its tool."""
+
+    wire_name: ClassVar[str] = "message.started"
+    role: str
+    at: int
+    tool_call_id: str = ""
+
+
+class TextDelta(Event, frozen=True, gc=False):
+    """More text of the content block ``index``."""
+
+    wire_name: ClassVar[str] = "text.delta"
+    index: int
+    text: str
+
+
+class ThinkingDelta(Event, frozen=True, gc=False):
+    """More reasoning of the content block ``index``."""
+
+    wire_name: ClassVar[str] = "thinking.delta"
+    index: int
+    text: str
+
+
+class ToolInputDelta(Event, frozen=True, gc=False):
+    """More of a tool call's arguments, as JSON text."""
+
+    wire_name: ClassVar[str] = "tool_input.delta"
+    index: int
+    tool_call_id: str
+    tool_name: str
+    text: str
+
+
+class MessageCompleted(Event, frozen=True):
+    """A whole message; a tool's result that was recorded here is ``tool.completed`` instead."""
+
+    wire_name: ClassVar[str] = "message.completed"
+    message: UserMessage | AssistantMessage | ToolResultMessage
+
+
+class ToolStarted(Event, frozen=True):
+    """A tool is about to run: recorded before its side effect."""
+
+    wire_name: ClassVar[str] = "tool.started"
+    tool_call_id: str
+    tool_name: str
+    arguments: Any
+    at: int
+
+
+class ToolCompleted(Event, frozen=True):
+    """A tool call has its result, which is a message of the conversation.
+
+    ``outcome`` is ok, error, aborted, or unknown: the process died while the tool ran.
+    """
+
+    wire_name: ClassVar[str] = "tool.completed"
+    tool_call_id: str
+    tool_name: str
+    outcome: str
+    content: tuple[Block, ...]
+    at: int
+    details: Any = None
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether the model must be told that the tool did not succeed."""
+        return self.outcome != "ok"
+
+
+EVENT_TYPES: tuple[type[Event], ...] = tuple(Event.__subclasses__())

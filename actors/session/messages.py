@@ -1,0 +1,92 @@
+"""What a conversation is made of: messages and their content blocks. Pure.
+
+``timestamp`` is in milliseconds since the epoch, UTC.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Text(Struct, frozen=True, gc=False, tag="text"):
+    """Plain text."""
+
+    text: str
+
+
+class Thinking(Struct, frozen=True, gc=False, tag="thinking", omit_defaults=True):
+    """What a model reasoned; ``signature`` lets its provider accept it back."""
+
+    text: str
+    signature: str = ""
+
+
+class ToolCall(Struct, frozen=True, tag="toolCall"):
+    """A model's request to run a tool; ``arguments`` is any JSON value."""
+
+    id: str
+    name: str
+    arguments: Any
+
+
+class Image(Struct, frozen=True, gc=False, tag="image"):
+    """A picture, as base64 text."""
+
+    media_type: str
+    data: str
+
+
+Block = Text | Thinking | ToolCall | Image
+
+
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Tokens that a model call took, as its provider counted them."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
+    """What a person or a program asked."""
+
+    content: tuple[Block, ...]
+    timestamp: int
+
+
+class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant", omit_defaults=True):
+    """What a model answered.
+
+    ``stop_reason`` is one of stop, length, tool_use, content_filter, error, aborted,
+    interrupted; with the last three ``content`` is what had arrived by then.
+    """
+
+    content: tuple[Block, ...]
+    timestamp: int
+    provider: str = ""
+    model_id: str = ""
+    stop_reason: str = "stop"
+    usage: Usage = Usage()
+    error: str = ""
+
+
+class ToolResultMessage(
+    Struct, frozen=True, tag_field="role", tag="toolResult", omit_defaults=True
+):
+    """What a tool answered; ``details`` is for people and programs, not for the model."""
+
+    tool_call_id: str
+    tool_name: str
+    content: tuple[Block, ...]
+    timestamp: int
+    is_error: bool = False
+    details: Any = None
+
+
+Message = UserMessage | AssistantMessage | ToolResultMessage
+
+
+def text_of(content: tuple[Block, ...]) -> str:
+    """Return the text blocks of a message, joined."""
+    return "".join([block.text for block in content if isinstance(block, Text)])

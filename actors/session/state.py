@@ -1,0 +1,320 @@
+"""A session's state and how each event changes it. Pure.
+
+The state holds what decisions need, not the conversation: that stays in the log, so a session of
+100,000 messages takes no more memory than one of ten.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.session import events as e
+from actors.session.messages import AssistantMessage, Block, Text, Usage, UserMessage
+
+STATE_VERSION = 1
+"""The shape of a stored state: raised whenever SessionState or evolve changes."""
+
+PREVIEW_UNITS = 120
+
+
+class ModelRef(Struct, frozen=True, gc=False):
+    """A model by its provider's name and its own."""
+
+    provider: str
+    model_id: str
+
+
+class QueuedPrompt(Struct, frozen=True, gc=False):
+    """A prompt that waits; ``seq`` is that of its ``prompt.queued``."""
+
+    prompt_id: str
+    text: str
+    seq: int
+
+
+class DraftBlock(Struct, frozen=True, gc=False):
+    """A content block while it streams; ``kind`` is text, thinking or tool_input."""
+
+    kind: str
+    index: int
+    text: str
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+class OpenTool(Struct, frozen=True):
+    """A tool that was started and has no result yet."""
+
+    tool_call_id: str
+    tool_name: str
+
+
+class Run(Struct, frozen=True, gc=False):
+    """The run in progress; ``turn`` is 0 before its first turn."""
+
+    prompt_id: str
+    text: str
+    started_at: int
+    started_seq: int
+    prompt_seq: int
+    turn: int = 0
+    turn_open: bool = False
+
+
+class SessionState(Struct, frozen=True):
+    """A session after ``version`` events of its stream.
+
+    ``first_seq`` is the event that began this incarnation of the key: history starts there.
+    ``draft_at`` is None unless an assistant's message streams.
+    """
+
+    key: str
+    version: int = 0
+    exists: bool = False
+    session_id: str = ""
+    first_seq: int = 0
+    created_at: int = 0
+    last_active_at: int = 0
+    message_count: int = 0
+    preview: str | None = None
+    model: ModelRef | None = None
+    thinking_level: str = ""
+    context_seq: int = 0
+    summary: str = ""
+    queue: tuple[QueuedPrompt, ...] = ()
+    run: Run | None = None
+    draft_at: int | None = None
+    draft: tuple[DraftBlock, ...] = ()
+    tools: tuple[OpenTool, ...] = ()
+    usage: Usage = Usage()
+
+    @property
+    def processing(self) -> bool:
+        """Tell whether a prompt is being processed."""
+        return self.run is not None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether there is nothing to carry on with."""
+        return self.run is None and not self.queue
+
+
+def evolve(state: SessionState, event: e.Event) -> SessionState:
+    """Return the state after the event; any event fits any state."""
+    return _EVOLVE[type(event)](state, event)
+
+
+def fold(state: SessionState, events: Iterable[e.Event]) -> SessionState:
+    """Return the state after all the events."""
+    for event in events:
+        state = _EVOLVE[type(event)](state, event)
+    return state
+
+
+def preview_of(text: str) -> str:
+    """Return the first 120 UTF-16 units of a text, never half a character."""
+    if len(text) * 2 <= PREVIEW_UNITS:
+        return text
+    units = text[:PREVIEW_UNITS].encode("utf-16-le", "surrogatepass")[: PREVIEW_UNITS * 2]
+    return units.decode("utf-16-le", "ignore")
+
+
+def _session_created(state: SessionState, event: e.SessionCreated) -> SessionState:
+    return SessionState(
+        key=state.key,
+        version=state.version + 1,
+        exists=True,
+        session_id=event.session_id,
+        first_seq=state.version + 1,
+        context_seq=state.version + 1,
+        created_at=event.at,
+        last_active_at=event.at,
+    )
+
+
+def _touched(state: SessionState, event: e.SessionImported | e.SessionSettled) -> SessionState:
+    return replace(state, version=state.version + 1, last_active_at=event.at)
+
+
+def _model_selected(state: SessionState, event: e.ModelSelected) -> SessionState:
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        model=ModelRef(event.provider, event.model_id),
+        thinking_level=event.thinking_level,
+    )
+
+
+def _context_compacted(state: SessionState, event: e.ContextCompacted) -> SessionState:
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        context_seq=event.first_kept_seq,
+        summary=event.summary,
+    )
+
+
+def _prompt_queued(state: SessionState, event: e.PromptQueued) -> SessionState:
+    version = state.version + 1
+    return replace(
+        state,
+        version=version,
+        last_active_at=event.at,
+        queue=(*state.queue, QueuedPrompt(event.prompt_id, event.text, version)),
+    )
+
+
+def _prompt_cancelled(state: SessionState, event: e.PromptCancelled) -> SessionState:
+    left = tuple([prompt for prompt in state.queue if prompt.prompt_id != event.prompt_id])
+    return replace(state, version=state.version + 1, last_active_at=event.at, queue=left)
+
+
+def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
+    version = state.version + 1
+    text, seq = "", version
+    left = []
+    for prompt in state.queue:
+        if prompt.prompt_id == event.prompt_id:
+            text, seq = prompt.text, prompt.seq
+        else:
+            left.append(prompt)
+    return replace(
+        state,
+        version=version,
+        last_active_at=event.at,
+        queue=tuple(left),
+        run=Run(event.prompt_id, text, event.at, version, seq),
+    )
+
+
+def _run_ended(
+    state: SessionState,
+    event: e.RunCompleted | e.RunFailed | e.RunAborted | e.RunInterrupted,
+) -> SessionState:
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        run=None,
+        draft_at=None,
+        draft=(),
+        tools=(),
+    )
+
+
+def _turn_started(state: SessionState, event: e.TurnStarted) -> SessionState:
+    run = None if state.run is None else replace(state.run, turn=event.turn, turn_open=True)
+    return replace(state, version=state.version + 1, last_active_at=event.at, run=run)
+
+
+def _turn_ended(state: SessionState, event: e.TurnEnded) -> SessionState:
+    run = None if state.run is None else replace(state.run, turn_open=False)
+    before, more = state.usage, event.usage
+    usage = Usage(
+        before.input + more.input,
+        before.output + more.output,
+        before.cache_read + more.cache_read,
+        before.cache_write + more.cache_write,
+    )
+    return replace(state, version=state.version + 1, last_active_at=event.at, run=run, usage=usage)
+
+
+def _message_started(state: SessionState, event: e.MessageStarted) -> SessionState:
+    if event.role != "assistant":
+        return replace(state, version=state.version + 1, last_active_at=event.at)
+    return replace(
+        state, version=state.version + 1, last_active_at=event.at, draft_at=event.at, draft=()
+    )
+
+
+def _text_delta(state: SessionState, event: e.TextDelta) -> SessionState:
+    return _drafted(state, DraftBlock("text", event.index, event.text))
+
+
+def _thinking_delta(state: SessionState, event: e.ThinkingDelta) -> SessionState:
+    return _drafted(state, DraftBlock("thinking", event.index, event.text))
+
+
+def _tool_input_delta(state: SessionState, event: e.ToolInputDelta) -> SessionState:
+    block = DraftBlock("tool_input", event.index, event.text, event.tool_call_id, event.tool_name)
+    return _drafted(state, block)
+
+
+def _drafted(state: SessionState, block: DraftBlock) -> SessionState:
+    draft = state.draft
+    if draft and draft[-1].index == block.index:
+        last = draft[-1]
+        whole = DraftBlock(
+            last.kind, last.index, last.text + block.text, last.tool_call_id, last.tool_name
+        )
+        draft = (*draft[:-1], whole)
+    else:
+        draft = (*draft, block)
+    return replace(state, version=state.version + 1, draft=draft)
+
+
+def _message_completed(state: SessionState, event: e.MessageCompleted) -> SessionState:
+    message = event.message
+    answered = isinstance(message, AssistantMessage)
+    shown = answered or isinstance(message, UserMessage)
+    return replace(
+        state,
+        version=state.version + 1,
+        message_count=state.message_count + 1,
+        last_active_at=max(state.last_active_at, message.timestamp),
+        preview=_newest_preview(state, message.content) if shown else state.preview,
+        draft_at=None if answered else state.draft_at,
+        draft=() if answered else state.draft,
+    )
+
+
+def _newest_preview(state: SessionState, content: tuple[Block, ...]) -> str | None:
+    for block in content:
+        if isinstance(block, Text) and block.text:
+            return preview_of(block.text)
+    return state.preview
+
+
+def _tool_started(state: SessionState, event: e.ToolStarted) -> SessionState:
+    tools = (*state.tools, OpenTool(event.tool_call_id, event.tool_name))
+    return replace(state, version=state.version + 1, last_active_at=event.at, tools=tools)
+
+
+def _tool_completed(state: SessionState, event: e.ToolCompleted) -> SessionState:
+    left = tuple([tool for tool in state.tools if tool.tool_call_id != event.tool_call_id])
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        message_count=state.message_count + 1,
+        tools=left,
+    )
+
+
+_EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
+    e.SessionCreated: _session_created,
+    e.SessionImported: _touched,
+    e.SessionSettled: _touched,
+    e.ModelSelected: _model_selected,
+    e.ContextCompacted: _context_compacted,
+    e.PromptQueued: _prompt_queued,
+    e.PromptCancelled: _prompt_cancelled,
+    e.RunStarted: _run_started,
+    e.RunCompleted: _run_ended,
+    e.RunFailed: _run_ended,
+    e.RunAborted: _run_ended,
+    e.RunInterrupted: _run_ended,
+    e.TurnStarted: _turn_started,
+    e.TurnEnded: _turn_ended,
+    e.MessageStarted: _message_started,
+    e.TextDelta: _text_delta,
+    e.ThinkingDelta: _thinking_delta,
+    e.ToolInputDelta: _tool_input_delta,
+    e.MessageCompleted: _message_completed,
+    e.ToolStarted: _tool_started,
+    e.ToolCompleted: _tool_completed,
+}

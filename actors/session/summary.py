@@ -1,0 +1,56 @@
+"""What clients are shown of a session at a glance. Pure.
+
+The field names are those of the HTTP contract; times are in milliseconds since the epoch, UTC.
+"""
+
+from collections.abc import Callable
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from actors.session.state import ModelRef, SessionState
+
+
+class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
+    """One session in a list, in ``session_state`` and ``hello`` events, and on its own."""
+
+    session_key: str
+    session_id: str
+    message_count: int
+    queue_depth: int
+    processing: bool
+    last_active_at: int
+    created_at: int
+    updated_at: int
+    last_message_preview: str | UnsetType = UNSET
+    model_provider: str | UnsetType = UNSET
+    model_id: str | UnsetType = UNSET
+
+
+def summary_of(state: SessionState) -> SessionSummary:
+    """Return the summary of a state; the model is unset where the session chose none."""
+    model = state.model
+    return SessionSummary(
+        session_key=state.key,
+        session_id=state.session_id,
+        message_count=state.message_count,
+        queue_depth=len(state.queue),
+        processing=state.run is not None,
+        last_active_at=state.last_active_at,
+        created_at=state.created_at,
+        updated_at=state.last_active_at,
+        last_message_preview=UNSET if state.preview is None else state.preview,
+        model_provider=UNSET if model is None else model.provider,
+        model_id=UNSET if model is None else model.model_id,
+    )
+
+
+def with_model(
+    summary: SessionSummary, resolve: Callable[[ModelRef | None], ModelRef]
+) -> SessionSummary:
+    """Name the model that the session's next run would use."""
+    chosen = None
+    if summary.model_provider is not UNSET and summary.model_id is not UNSET:
+        chosen = ModelRef(summary.model_provider, summary.model_id)
+    model = resolve(chosen)
+    return replace(summary, model_provider=model.provider, model_id=model.model_id)

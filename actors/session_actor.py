@@ -1,0 +1,230 @@
+"""One session's actor: decide, append, install, publish; nothing else."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import pykka
+
+from actors.feed import Committed, Feed
+from actors.replay import CODEC, state_at, stream_of
+from actors.session import commands as c
+from actors.session.codec import encode_state
+from actors.session.decide import decide
+from actors.session.events import Event
+from actors.session.state import STATE_VERSION, Run, SessionState, evolve
+from actors.session.summary import summary_of
+from persistence.errors import PersistenceError
+from persistence.event_log import EventLog
+from persistence.group_commit import GroupCommit
+from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary
+
+SNAPSHOT_EVERY_EVENTS = 1_000
+APPEND_TIMEOUT_S = 30.0
+
+logger = logging.getLogger(__name__)
+
+_encode_summary = msgspec.json.Encoder().encode
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A command, and who gave it."""
+
+    command: c.Command
+    principal: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A command from a run's worker; ``done`` is called once it is durable or void."""
+
+    command: c.RunCommand
+    done: Callable[[], None]
+
+
+class Passivate(msgspec.Struct, frozen=True):
+    """Store a snapshot and stop, unless there is work or somebody watches."""
+
+
+class RunHandle(Protocol):
+    """A run in progress, as its session's actor sees it."""
+
+    def cancel(self) -> None:
+        """Stop working on the run; must not block."""
+
+
+class Surroundings(Protocol):
+    """What a session's actor needs of the process it lives in."""
+
+    log: EventLog
+    writer: GroupCommit
+    owner: str
+    draining: bool
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since the epoch."""
+
+    def start_run(
+        self, actor: "pykka.ActorRef[SessionActor]", state: SessionState, run: Run
+    ) -> RunHandle:
+        """Begin to work on a run."""
+
+    def gone(self, key: str, actor: "pykka.ActorRef[SessionActor]", *, failed: bool) -> None:
+        """Take note that the actor has stopped."""
+
+
+class SessionActor(pykka.ThreadingActor):
+    """Serialises everything that happens to one session.
+
+    An ``Ask`` returns the seq of the first event that its command led to (0: none), once it is
+    durable, and raises Rejection or PersistenceError. After an append that failed the actor
+    stops: what the log holds is then unknown, and the next actor reads it anew.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(self, key: str, feed: Feed, surroundings: Surroundings) -> None:
+        super().__init__()
+        self._key = key
+        self._feed = feed
+        self._around = surroundings
+        self._head: Head | None = None
+        self._state = SessionState(key)
+        self._run: RunHandle | None = None
+        self._broken: PersistenceError | None = None
+
+    def on_start(self) -> None:
+        """Load the session and carry on where its last owner stopped."""
+        try:
+            claim = Claim(stream_of(self._key), self._around.owner)
+            self._head = self._around.writer.submit(claim).result(APPEND_TIMEOUT_S)
+            self._state = state_at(self._around.log, self._head)
+            self._feed.install(self._state)
+            if not self._state.idle:
+                reason = "The process that ran it ended."
+                self._execute(c.InterruptRun(self._around.now_ms(), reason))
+        except PersistenceError as error:
+            logger.exception("Session %s can't be loaded.", self._key)
+            self._broken = error  # what waits in the inbox gets this error, then comes the stop
+            self.stop()
+
+    def on_receive(self, message: Ask | Report | Passivate) -> int:
+        """Handle one message; see Ask and Report."""
+        try:
+            if isinstance(message, Report):
+                try:
+                    return self._execute(message.command)
+                finally:
+                    message.done()
+            if isinstance(message, Passivate):
+                self._passivate()
+                return 0
+            return self._execute(message.command, message.principal)
+        except Exception:
+            raise
+        except BaseException as error:  # Pykka would stop every actor of the process
+            raise RuntimeError(f"{type(error).__name__} in session {self._key}") from error
+
+    def on_stop(self) -> None:
+        """Leave nothing running behind."""
+        self._leave(failed=self._broken is not None)
+
+    def on_failure(self, *_exception: object) -> None:
+        """End the session's life in this process, loudly; its log is as it was."""
+        self._leave(failed=True)
+
+    def _execute(self, command: c.Command, principal: str | None = None) -> int:
+        if self._broken is not None:
+            raise self._broken
+        events = decide(command, self._state, hold=self._around.draining)
+        if not events:
+            return 0
+        committed, new_events = self._prepare(events, principal)
+        state = committed[-1].state
+        append = Append(
+            self._require_head(), new_events, _list_entry(state), self._due_snapshot(state)
+        )
+        try:
+            self._head = self._around.writer.submit(append).result(APPEND_TIMEOUT_S)
+        except PersistenceError as error:
+            self._broken = error
+            self._halt()
+            raise
+        before, self._state = self._state, state
+        self._feed.publish(committed)
+        self._follow_run(before.run, state)
+        return committed[0].seq
+
+    def _prepare(
+        self, events: Sequence[Event], principal: str | None
+    ) -> tuple[list[Committed], tuple[NewEvent, ...]]:
+        """Fold the events and wrap each for the log, tied to the prompt it belongs to."""
+        state = self._state
+        committed: list[Committed] = []
+        new_events: list[NewEvent] = []
+        for event in events:
+            before, state = state, evolve(state, event)
+            run = state.run or before.run
+            new_events.append(
+                NewEvent(
+                    event.wire_name,
+                    event.schema_version,
+                    CODEC.encode(event),
+                    principal,
+                    getattr(event, "prompt_id", None) or (run.prompt_id if run else None),
+                    run.prompt_seq if run else None,
+                )
+            )
+            committed.append(Committed(state.version, event, state))
+        return committed, tuple(new_events)
+
+    def _due_snapshot(self, state: SessionState) -> Snapshot | None:
+        every = SNAPSHOT_EVERY_EVENTS
+        if state.version // every == self._state.version // every:
+            return None
+        return Snapshot(state.version, STATE_VERSION, encode_state(state))
+
+    def _follow_run(self, before: Run | None, state: SessionState) -> None:
+        """Stop the worker of a run that has ended, start one for a run that has begun."""
+        run = state.run
+        if before is not None and (run is None or run.prompt_id != before.prompt_id):
+            self._stop_run()
+        if run is not None and (before is None or run.prompt_id != before.prompt_id):
+            self._run = self._around.start_run(self.actor_ref, state, run)
+
+    def _stop_run(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.cancel()
+
+    def _passivate(self) -> None:
+        if self._feed.read or not self._state.idle:
+            return
+        if self._state.version:
+            snapshot = Snapshot(self._state.version, STATE_VERSION, encode_state(self._state))
+            append = Append(self._require_head(), (), _list_entry(self._state), snapshot)
+            self._around.writer.submit(append).result(APPEND_TIMEOUT_S)
+        self._halt()
+
+    def _halt(self) -> None:
+        """Stop before the next message: what waits in the inbox is for the next actor."""
+        pykka.ActorRegistry.unregister(self.actor_ref)
+        self.actor_stopped.set()
+        self.on_stop()
+
+    def _leave(self, *, failed: bool) -> None:
+        self._stop_run()
+        self._feed.close()
+        self._around.gone(self._key, self.actor_ref, failed=failed)
+
+    def _require_head(self) -> Head:
+        assert self._head is not None
+        return self._head
+
+
+def _list_entry(state: SessionState) -> Summary:
+    return Summary(
+        listed=state.exists,
+        active=not state.idle,
+        body=_encode_summary(summary_of(state)),
+    )

@@ -1,0 +1,42 @@
+"""A session's events from a cursor on: out of the log, then as they are committed."""
+
+from collections.abc import Sequence
+
+from actors.feed import Committed, Reader
+from actors.replay import replay, state_at, stream_of
+from persistence.event_log import EventLog
+
+LOG_CHUNK_EVENTS = 1_000
+
+
+class Tail:
+    """Follows one session. Close it when done."""
+
+    def __init__(self, log: EventLog, key: str, reader: Reader) -> None:
+        self._log = log
+        self._key = key
+        self._reader = reader
+
+    def next(self, timeout_s: float) -> Sequence[Committed]:
+        """Return the events that follow, in order; none when nothing came in time.
+
+        Raises FeedClosedError when the session's owner is gone: what it committed has been
+        returned by then.
+        """
+        self._reader.wait(timeout_s)
+        taken = self._reader.take()
+        return self._from_log() if taken is None else taken
+
+    def close(self) -> None:
+        """Leave the feed."""
+        self._reader.close()
+
+    def _from_log(self) -> Sequence[Committed]:
+        """Read what has left the feed's window."""
+        head = self._log.head(stream_of(self._key))
+        assert head is not None
+        after = self._reader.after
+        state = state_at(self._log, head, after)
+        chunk = list(replay(self._log, head, state, before=after + LOG_CHUNK_EVENTS + 1))
+        self._reader.after = chunk[-1].seq
+        return chunk

@@ -1,0 +1,171 @@
+"""The event log without a database: for tests, for tools, and as the model of the real one."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from persistence import chain
+from persistence.errors import ConflictError, LeaseLostError, PersistenceError
+from persistence.event_log import now_us
+from persistence.records import (
+    GENESIS_HASH,
+    Append,
+    Claim,
+    Head,
+    NewEvent,
+    Snapshot,
+    StoredEvent,
+    StreamEntry,
+    Summary,
+    Write,
+)
+from persistence.schema import PAGED_TYPES
+
+
+class _Stream:
+    def __init__(self, head: Head, owner: str) -> None:
+        self.head = head
+        self.owner = owner
+        self.events: list[StoredEvent] = []
+        self.snapshots: dict[int, Snapshot] = {}
+        self.summary = Summary(listed=False, active=False, body=b"")
+
+
+class InMemoryEventLog:
+    """Implements EventLog; what it holds ends with the process."""
+
+    def __init__(
+        self,
+        *,
+        clock_us: Callable[[], int] = now_us,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._clock_us = clock_us
+        self._random_bytes = random_bytes
+        self._streams: dict[str, _Stream] = {}
+        self._lock = threading.Lock()
+
+    def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
+        """See EventLog.write."""
+        recorded_at = self._clock_us()
+        with self._lock:
+            return [
+                self._claim(write) if isinstance(write, Claim) else self._append(write, recorded_at)
+                for write in batch
+            ]
+
+    def _claim(self, claim: Claim) -> Head:
+        stream = self._streams.get(claim.stream_id)
+        if stream is None:
+            head = Head(len(self._streams) + 1, claim.stream_id, 0, GENESIS_HASH, 1)
+            stream = self._streams[claim.stream_id] = _Stream(head, claim.owner)
+        elif stream.owner != claim.owner:
+            stream.owner = claim.owner
+            stream.head = msgspec.structs.replace(stream.head, epoch=stream.head.epoch + 1)
+        return stream.head
+
+    def _append(self, write: Append, recorded_at: int) -> Head | PersistenceError:
+        stream = self._streams[write.head.stream_id]
+        if stream.head.epoch != write.head.epoch:
+            return LeaseLostError(f"{write.head.stream_id} has epoch {stream.head.epoch}")
+        if stream.head.version != write.head.version:
+            return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
+        for event in write.events:
+            stream.head = self._store(stream, event, recorded_at)
+        stream.summary = write.summary
+        if write.snapshot is not None:
+            stream.snapshots[write.snapshot.seq] = write.snapshot
+        return stream.head
+
+    def _store(self, stream: _Stream, event: NewEvent, recorded_at: int) -> Head:
+        head = stream.head
+        salt = self._random_bytes(chain.SALT_BYTES)
+        payload_digest = chain.digest_of(salt, event.payload)
+        linked = chain.link(
+            head.hash,
+            head.stream_id,
+            head.version + 1,
+            head.epoch,
+            recorded_at,
+            event,
+            payload_digest,
+        )
+        stream.events.append(
+            StoredEvent(
+                head.version + 1,
+                head.epoch,
+                event.type,
+                event.schema_version,
+                recorded_at,
+                event.principal,
+                event.correlation_id,
+                event.causation_seq,
+                event.payload,
+                salt,
+                payload_digest,
+                linked,
+            )
+        )
+        return msgspec.structs.replace(head, version=head.version + 1, hash=linked)
+
+    def reopen(self) -> None:
+        """See EventLog.reopen; there is nothing to reopen."""
+
+    def head(self, stream_id: str) -> Head | None:
+        """See EventLog.head."""
+        stream = self._streams.get(stream_id)
+        return None if stream is None else stream.head
+
+    def read(
+        self,
+        head: Head,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        paged: bool = False,
+    ) -> Iterator[StoredEvent]:
+        """See EventLog.read."""
+        end = head.version if before is None else before - 1
+        found = self._streams[head.stream_id].events[after : max(after, end)]
+        if paged:
+            found = [event for event in found if event.type in PAGED_TYPES]
+        if newest_first:
+            found = found[::-1]
+        yield from found[:limit]
+
+    def snapshot(self, head: Head, state_version: int, *, at: int | None = None) -> Snapshot | None:
+        """See EventLog.snapshot."""
+        newest = head.version if at is None else at
+        fitting = [
+            snapshot
+            for snapshot in self._streams[head.stream_id].snapshots.values()
+            if snapshot.state_version == state_version and snapshot.seq <= newest
+        ]
+        return max(fitting, key=lambda snapshot: snapshot.seq, default=None)
+
+    def entries(
+        self, *, after_row: int = 0, limit: int = 100, prefix: str = ""
+    ) -> list[StreamEntry]:
+        """See EventLog.entries."""
+        return [
+            StreamEntry(stream.head.row, stream_id, stream.summary)
+            for stream_id, stream in self._streams.items()
+            if stream.summary.listed
+            and stream.head.row > after_row
+            and stream_id.startswith(prefix)
+        ][:limit]
+
+    def active(self, prefix: str = "") -> list[str]:
+        """See EventLog.active."""
+        return [
+            stream_id
+            for stream_id, stream in self._streams.items()
+            if stream.summary.active and stream_id.startswith(prefix)
+        ]
+
+    def close(self) -> None:
+        """See EventLog.close."""

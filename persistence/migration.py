@@ -1,0 +1,79 @@
+"""The schema's version: bring a database up to it, or say why it can't be used."""
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from persistence.engine import is_sqlite, translated_errors
+from persistence.errors import SchemaMismatchError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+MIGRATE_COMMAND = "sessiond migrate --database-url URL"
+
+
+def migrate(engine: sa.Engine) -> str:
+    """Apply every migration that is missing, all or none; return the revision reached."""
+    from alembic import command
+
+    with translated_errors(), engine.begin() as connection:
+        _refuse_unknown(connection)
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return _newest()
+
+
+def ensure_schema(engine: sa.Engine) -> None:
+    """Make the schema current: SQLite is migrated, another database must have been.
+
+    Raises SchemaMismatchError, whose message says what to run.
+    """
+    with translated_errors(), engine.connect() as connection:
+        found = _refuse_unknown(connection)
+    if found == _newest():
+        return
+    if is_sqlite(engine.url):
+        migrate(engine)
+        return
+    raise SchemaMismatchError(
+        f"The database's schema is {found or 'not there yet'}; this program needs {_newest()}. "
+        f"Run: {MIGRATE_COMMAND}"
+    )
+
+
+def _refuse_unknown(connection: sa.Connection) -> str | None:
+    """Return the database's revision, None for a new one; refuse one from a newer program."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaMismatchError(
+            f"The database's schema {found} is newer than this program, which knows up to "
+            f"{_newest()}. Use the newer program."
+        )
+    return found
+
+
+def _newest() -> str:
+    revision = _scripts().get_current_head()
+    assert revision is not None
+    return revision
+
+
+def _alembic_config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _scripts() -> "ScriptDirectory":
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_alembic_config())

@@ -1,0 +1,111 @@
+"""The envelopes that go into the log and come out of it; payloads are opaque bytes here."""
+
+from msgspec import Struct
+
+GENESIS_HASH = bytes(32)
+"""The hash before a stream's first event: 32 zero bytes."""
+
+
+class Head(Struct, frozen=True, gc=False):
+    """Where a stream ends, and who may write the next event.
+
+    ``version`` is the seq of the last event (0: none), ``hash`` its 32-byte link, ``epoch`` the
+    fence: an append with another epoch writes nothing. ``row`` is the stream's key in this
+    database and means nothing outside it.
+    """
+
+    row: int
+    stream_id: str
+    version: int
+    hash: bytes
+    epoch: int
+
+
+class NewEvent(Struct, frozen=True, gc=False):
+    """An event before it has a place in a stream.
+
+    ``schema_version`` is the version of the payload's shape, ``payload`` its JSON.
+    ``correlation_id`` names the prompt or command, ``causation_seq`` the event of the same
+    stream that led to this one, ``principal`` who asked for it.
+    """
+
+    type: str
+    schema_version: int
+    payload: bytes
+    principal: str | None = None
+    correlation_id: str | None = None
+    causation_seq: int | None = None
+
+
+class StoredEvent(Struct, frozen=True, gc=False):
+    """An event as it lies in the log.
+
+    ``recorded_at`` is in microseconds since the epoch, UTC. ``payload`` and ``salt`` are None
+    once erased; ``payload_digest`` and ``hash`` stay, so the chain still verifies.
+    """
+
+    seq: int
+    epoch: int
+    type: str
+    schema_version: int
+    recorded_at: int
+    principal: str | None
+    correlation_id: str | None
+    causation_seq: int | None
+    payload: bytes | None
+    salt: bytes | None
+    payload_digest: bytes
+    hash: bytes
+
+
+class Summary(Struct, frozen=True, gc=False):
+    """What a list of streams shows of one, without reading its events.
+
+    ``listed``: it belongs in the list (a deleted session does not). ``active``: it has work
+    that its owner must carry on with. ``body`` is JSON for the reader of the list.
+    """
+
+    listed: bool
+    active: bool
+    body: bytes
+
+
+class Snapshot(Struct, frozen=True, gc=False):
+    """A folded state: all events up to and with ``seq``, in the shape ``state_version``."""
+
+    seq: int
+    state_version: int
+    state: bytes
+
+
+class Claim(Struct, frozen=True, gc=False):
+    """Make ``owner`` the one who writes a stream, creating the stream where it is missing.
+
+    The epoch rises when the owner changes.
+    """
+
+    stream_id: str
+    owner: str
+
+
+class Append(Struct, frozen=True, gc=False):
+    """Events that follow ``head``, all or none of them.
+
+    The summary replaces the stream's; a snapshot is stored with the events where one is given.
+    """
+
+    head: Head
+    events: tuple[NewEvent, ...]
+    summary: Summary
+    snapshot: Snapshot | None = None
+
+
+Write = Append | Claim
+
+
+class StreamEntry(Struct, frozen=True, gc=False):
+    """One row of the list of streams."""
+
+    row: int
+    stream_id: str
+    summary: Summary

@@ -1,0 +1,92 @@
+"""The tables, for SQLite and PostgreSQL alike; migrations/ makes them.
+
+An event's row lies by position, not beside its stream's other rows: measured in docs/adr/0002.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+PAGED_TYPES = ("message.completed", "tool.completed")
+"""The types that a session's history pages over: an index has to name them."""
+
+PAGED = f"type IN ({', '.join(repr(name) for name in PAGED_TYPES)})"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER keys only
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("stream_id", String, nullable=False, unique=True),
+    Column("version", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("owner", String),
+    Column("epoch", BigInteger, nullable=False),
+    Column("listed", Boolean, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("summary", LargeBinary, nullable=False),
+    Index(
+        "ix_streams_active",
+        "id",
+        sqlite_where=text("active"),
+        postgresql_where=text("active"),
+    ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", _Key, primary_key=True),
+    Column("stream", _Key, ForeignKey("streams.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("type", String, nullable=False),
+    Column("schema_version", SmallInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("principal", String),
+    Column("correlation_id", String),
+    Column("causation_seq", BigInteger),
+    Column("payload", LargeBinary),
+    Column("salt", LargeBinary),
+    Column("payload_digest", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("stream", "seq"),
+    Index(
+        "ix_events_paged",
+        "stream",
+        "seq",
+        sqlite_where=text(PAGED),
+        postgresql_where=text(PAGED),
+    ),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("stream", _Key, ForeignKey("streams.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("state_version", SmallInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)

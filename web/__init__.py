@@ -1,0 +1,1 @@
+"""The HTTP gateway: resources over actors, and everything that starts a process."""

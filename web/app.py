@@ -1,0 +1,39 @@
+"""The WSGI application: routes, middleware, error handlers."""
+
+import falcon
+
+from web.auth import Authentication
+from web.bootstrap import Gateway
+from web.errors import handle, not_found
+from web.resources.chats import ChatResource, ChatStreamResource, MessagesResource
+from web.resources.events import EventsResource
+from web.resources.health import HealthResource, ReadyResource
+from web.resources.history import HistoryResource, StateResource
+from web.resources.sessions import AbortResource, SessionResource, SessionsResource
+
+JSON = "application/json; charset=utf-8"
+
+
+def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return the application that serves a gateway."""
+    token = gateway.settings.token
+    app = falcon.App(
+        media_type=JSON,
+        middleware=[Authentication(None if token is None else token.get_secret_value())],
+    )
+    for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
+        app.add_error_handler(kind, handle)
+    app.add_sink(not_found)
+    app.add_route("/health", HealthResource(gateway))
+    app.add_route("/ready", ReadyResource(gateway))
+    app.add_route("/sessions", SessionsResource(gateway))
+    app.add_route("/sessions/{key}", SessionResource(gateway))
+    app.add_route("/sessions/{key}/messages", MessagesResource(gateway))
+    app.add_route("/sessions/{key}/chat", ChatResource(gateway))
+    app.add_route("/sessions/{key}/chat/stream", ChatStreamResource(gateway))
+    app.add_route("/sessions/{key}/chat/{chat_id}/stream", ChatStreamResource(gateway))
+    app.add_route("/sessions/{key}/events", EventsResource(gateway))
+    app.add_route("/sessions/{key}/history", HistoryResource(gateway))
+    app.add_route("/sessions/{key}/state", StateResource(gateway))
+    app.add_route("/sessions/{key}/abort", AbortResource(gateway))
+    return app

@@ -1,0 +1,160 @@
+"""The command line: ``sessiond serve``, ``migrate``, ``import-pi``."""
+
+import logging
+import os
+import sys
+import time
+import types
+import typing
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError, load_settings
+
+CONF = Path(__file__).with_name("gunicorn_conf.py")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sessiond")
+def main() -> None:
+    """Serve long-lived AI-agent sessions; the event log proves what happened."""
+
+
+def _metavar(annotation: Any) -> str:  # noqa: ANN401 - any type
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(typing.get_args(annotation))
+    if isinstance(annotation, types.UnionType):
+        annotation = typing.get_args(annotation)[0]
+    names = {int: "N", float: "N"}
+    return names.get(annotation, "TEXT")
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for each of the settings, by default for all of them."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name, field in reversed(Settings.model_fields.items()):
+            if names and name not in names:
+                continue
+            default = "" if field.default is None else f" [default: {field.default}]"
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                metavar=_metavar(field.annotation),
+                help=f"{field.description}{default}",
+            )(command)
+        return click.option(
+            "--config", metavar="FILE", help="TOML file with settings, by their names."
+        )(command)
+
+    return decorate
+
+
+@main.command()
+@with_settings()
+def serve(**flags: str | None) -> None:
+    r"""Serve the gateway; an SQLite database is made and migrated by itself.
+
+    \b
+    Examples:
+      sessiond serve
+      sessiond serve --port 9000 --model openai/gpt-5.1
+      sessiond serve --bind 0.0.0.0 --token "$(openssl rand -hex 32)"
+    """
+    _to_environment(flags)
+    _settings()
+    arguments = ["gunicorn", "-c", str(CONF), "web.wsgi:app"]
+    os.execv(sys.executable, [sys.executable, "-m", *arguments])  # noqa: S606 - no shell wanted
+
+
+@main.command()
+@with_settings("database_url")
+def migrate(**flags: str | None) -> None:
+    """Bring the database's schema up to this program's."""
+    from persistence import migration
+    from persistence.engine import SingleProcessLock, is_sqlite, parse_url, write_engine
+
+    _to_environment(flags)
+    settings = _settings()
+    with _clear_errors():
+        url = parse_url(settings.database_url)
+        lock = SingleProcessLock(url.database or "") if is_sqlite(url) else None
+        if lock is not None:
+            lock.acquire(sibling_wait_s=0)
+        try:
+            revision = migration.migrate(write_engine(url))
+        finally:
+            if lock is not None:
+                lock.release()
+    click.echo(f"The schema is at {revision}.")
+
+
+@main.command("import-pi")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--session", "key", required=True, help="Key of the session to make.")
+@with_settings("database_url")
+def import_pi(file: Path, key: str, **flags: str | None) -> None:
+    r"""Turn a recorded pi session (JSONL) into a session; a malformed file changes nothing.
+
+    \b
+    Example:
+      sessiond import-pi session.jsonl --session recorded
+    """
+    from actors.pi_import import parse_pi_session
+    from actors.session.commands import ImportSession
+    from web.bootstrap import Gateway
+    from web.keys import checked_key
+
+    _to_environment(flags)
+    settings = _settings()
+    with _clear_errors():
+        now = time.time_ns() // 1_000_000
+        recorded = parse_pi_session(file.read_bytes(), at=now)
+        command = ImportSession(
+            now, str(uuid.uuid4()), "pi", recorded.original_id, recorded.recorded
+        )
+        gateway = Gateway(settings)
+        try:
+            gateway.registry.ask(checked_key(key), command)
+            count = gateway.registry.state(key).message_count
+        finally:
+            gateway.stop()
+    click.echo(f"Session {key} has {count} messages.")
+
+
+class _clear_errors:  # noqa: N801 - used as a function
+    """Turn what can be expected to go wrong into one line and exit status 1."""
+
+    def __enter__(self) -> None:
+        logging.disable(logging.CRITICAL)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        logging.disable(logging.NOTSET)
+        from actors.pi_import import PiFormatError
+        from actors.session.decide import Rejection
+        from persistence.errors import PersistenceError
+        from web.errors import Problem
+
+        if isinstance(error, PersistenceError | Rejection | Problem | PiFormatError):
+            raise click.ClickException(str(error)) from error
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _to_environment(flags: dict[str, str | None]) -> None:
+    """Hand flags on by the environment: worker processes read their settings there."""
+    config = flags.pop("config", None)
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = config
+    for name, value in flags.items():
+        if value is not None:
+            os.environ[f"{ENV_PREFIX}{name.upper()}"] = value

@@ -1,0 +1,103 @@
+"""Errors as problem documents (RFC 9457), with ``error`` for the clients that read only that."""
+
+import logging
+import uuid
+from http import HTTPStatus
+
+import falcon
+import msgspec
+
+from actors.registry import Draining, SessionNotFound, TooManySessions
+from actors.session.decide import QueueFull, Rejection
+from persistence.errors import CorruptLogError, StoreUnavailableError
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_S = "1"
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """A request that is answered with an error; ``extra`` is shown beside the standard fields."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the answer to an error: the one place where errors get their status."""
+    retry = {"Retry-After": RETRY_AFTER_S}
+    match error:
+        case Problem():
+            return error
+        case SessionNotFound():
+            return Problem(404, str(error))
+        case QueueFull():
+            return Problem(429, str(error), headers=retry)
+        case Rejection():
+            return Problem(409, str(error))
+        case Draining() | TooManySessions():
+            return Problem(503, str(error), headers=retry)
+        case StoreUnavailableError():
+            logger.error("%s", error)
+            return Problem(503, "The event log can't be reached now.", headers=retry)
+        case CorruptLogError():
+            logger.error("%s", error)
+            return Problem(500, str(error))
+        case falcon.HTTPError():
+            return Problem(error.status_code, error.description or error.title)
+    logger.exception("A request failed.", exc_info=error)
+    return Problem(500, "Internal error")
+
+
+def write_problem(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
+    """Make the response say what is wrong."""
+    status = HTTPStatus(problem.status)
+    response.status = f"{status.value} {status.phrase}"
+    response.content_type = PROBLEM_TYPE
+    response.data = msgspec.json.encode(
+        {
+            **problem.extra,
+            "error": problem.detail,
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": problem.detail,
+            "request_id": getattr(request.context, "request_id", None) or str(uuid.uuid4()),
+        }
+    )
+    for name, value in problem.headers.items():
+        response.set_header(name, value)
+    response.stream = None
+
+
+def handle(
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: object
+) -> None:
+    """Falcon's handler for every error."""
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        error = _wrong_method(request)
+    write_problem(request, response, problem_of(error))
+
+
+def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None:  # noqa: ARG001 - Falcon passes them by name
+    """Falcon's answer to an unknown path."""
+    raise Problem(404, "Not found")
+
+
+def _wrong_method(request: falcon.Request) -> Problem:
+    """Only a session's paths tell a wrong method from an unknown path."""
+    if request.path.startswith("/sessions/"):
+        return Problem(405, "Method not allowed")
+    return Problem(404, "Not found")

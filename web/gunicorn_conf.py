@@ -1,0 +1,76 @@
+"""gunicorn's configuration, made from sessiond's settings.
+
+``gunicorn -c web/gunicorn_conf.py web.wsgi:app`` serves as ``sessiond serve`` does.
+"""
+
+import signal
+from typing import Any
+
+from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
+from persistence.native import patch, run_soon
+from web.settings import Settings, SettingsError, load_settings
+
+
+def _load() -> Settings:
+    try:
+        settings = load_settings()
+        if settings.workers > 1 and is_sqlite(parse_url(settings.database_url)):
+            raise SettingsError("SQLite carries one worker: use PostgreSQL for more.")
+    except (SettingsError, DatabaseUrlError) as error:
+        raise SystemExit(f"sessiond: {error}") from error
+    return settings
+
+
+settings = _load()
+if settings.worker_class == "gevent":
+    patch()
+
+STOP_EXTRA_S = 10
+
+bind = (
+    f"[{settings.bind}]:{settings.port}"
+    if ":" in settings.bind
+    else f"{settings.bind}:{settings.port}"
+)
+workers = settings.workers
+worker_class = settings.worker_class
+threads = settings.threads
+worker_connections = settings.connections_max
+backlog = 2_048
+keepalive = 5
+graceful_timeout = int(settings.grace_s) + STOP_EXTRA_S
+timeout = 60
+loglevel = settings.log_level
+preload_app = False  # threads and database connections belong to the worker
+control_socket_disable = True  # or instances of one user take it from each other
+proc_name = "sessiond"
+
+
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has no types
+    """Refuse what would start threads before the fork."""
+    if server.cfg.preload_app:
+        raise SystemExit("sessiond: leave out --preload, a worker starts its own threads.")
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types
+    """On SIGTERM drain at once; gunicorn alone would wait for streams that never end."""
+    from web.wsgi import gateway
+
+    stop_worker = signal.getsignal(signal.SIGTERM)
+    assert callable(stop_worker)
+
+    def terminate(number: int, frame: Any) -> None:  # noqa: ANN401 - a stack frame
+        run_soon(gateway.stop)
+        stop_worker(number, frame)
+
+    signal.signal(signal.SIGTERM, terminate)
+    worker.log.info("sessiond is ready at %s", bind)
+
+
+def worker_exit(_server: object, _worker: object) -> None:
+    """Write what is left, however the worker ends."""
+    import sys
+
+    module = sys.modules.get("web.wsgi")  # not there when the worker failed to start
+    if module is not None and hasattr(module, "gateway"):
+        module.gateway.stop(grace_s=0)

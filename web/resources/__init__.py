@@ -1,0 +1,1 @@
+"""Falcon resources: one module for each kind of thing that the gateway serves."""

@@ -1,0 +1,65 @@
+"""A session's events as they are committed, from any place in its log."""
+
+from collections.abc import Iterator
+
+import falcon
+
+from actors.feed import FeedClosedError
+from actors.replay import state_at, stream_of
+from actors.session.state import SessionState
+from actors.tail import Tail
+from web.bootstrap import Gateway
+from web.errors import Problem
+from web.keys import checked_key
+from web.requests import seq_of
+from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT, OPENING, Frames
+from web.streams import StreamSlot, bounded_writes
+
+RESUME_HEADER = "Last-Event-ID"
+
+
+class EventsResource:
+    """GET /sessions/K/events."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._frames = Frames(gateway.registry.models.resolve)
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Stream events: all that follow ``Last-Event-ID`` or ``?after=``, else new ones."""
+        header = seq_of(request.get_header(RESUME_HEADER), RESUME_HEADER)
+        after = seq_of(request.get_param("after"), "after") if header is None else header
+        feed, reader = self._gateway.registry.reader(checked_key(key))
+        tail = Tail(self._gateway.log, key, reader)
+        try:
+            state = feed.state
+            assert state is not None
+            if after is not None and after > state.version:
+                raise Problem(412, f"The session's log ends at {state.version}, before {after}.")
+            start = state.version if after is None else after
+            if start != state.version:
+                state = self._state_at(key, start)
+            reader.after = start
+            slot = StreamSlot(self._gateway)
+        except BaseException:
+            tail.close()
+            raise
+        response.content_type = CONTENT_TYPE
+        response.set_headers(HEADERS)
+        chunks = self._chunks(tail, state)
+        response.stream = bounded_writes(request, self._gateway, chunks, tail, slot)
+
+    def _state_at(self, key: str, seq: int) -> SessionState:
+        head = self._gateway.log.head(stream_of(key))
+        assert head is not None
+        return state_at(self._gateway.log, head, seq)
+
+    def _chunks(self, tail: Tail, state: SessionState) -> Iterator[bytes]:
+        yield OPENING + self._frames.hello(state)
+        frame = self._frames.frame
+        while True:
+            try:
+                batch = tail.next(self._gateway.settings.heartbeat_s)
+            except FeedClosedError:
+                return
+            yield b"".join([frame(committed) for committed in batch]) or HEARTBEAT

@@ -1,0 +1,83 @@
+"""History and state, read from the log."""
+
+from collections.abc import Iterator
+
+import falcon
+
+from actors.replay import stream_of
+from actors.session.state import SessionState
+from actors.session.summary import summary_of, with_model
+from persistence.records import StoredEvent
+from web.bootstrap import Gateway
+from web.keys import checked_key
+from web.requests import positive, seq_of
+from web.schemas import History, HistoryMessage, SessionStateAnswer, body_of
+from web.views import digest_of, draft_message, history_message
+
+LIMIT_ERROR = "History limit must be a positive integer"
+
+
+class HistoryResource:
+    """GET /sessions/K/history."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Answer with the newest ``limit`` messages, between ``after`` and ``before``."""
+        limit = positive(request, "limit", LIMIT_ERROR)
+        state = self._gateway.registry.state(checked_key(key))
+        response.data = body_of(History(messages_of(self._gateway, state, request, limit)))
+
+
+class StateResource:
+    """GET /sessions/K/state."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Answer with the session, its messages, and what has arrived of the next one."""
+        limit = positive(request, "limit", LIMIT_ERROR)
+        registry = self._gateway.registry
+        state = registry.state(checked_key(key))
+        messages = messages_of(self._gateway, state, request, limit)
+        draft = draft_message(state)
+        if draft is not None:
+            messages.append(draft)
+        summary = with_model(summary_of(state), registry.models.resolve)
+        response.data = body_of(
+            SessionStateAnswer(summary, messages, state.version, digest_of(state))
+        )
+
+
+def messages_of(
+    gateway: Gateway, state: SessionState, request: falcon.Request, limit: int | None
+) -> list[HistoryMessage]:
+    """Return the messages of a session as of a state, in order; costs O(limit)."""
+    after = seq_of(request.get_param("after"), "after")
+    before = seq_of(request.get_param("before"), "before")
+    newest_first = limit is not None and after is None
+    low = max(state.first_seq, after or 0)
+    high = state.version + 1 if before is None else min(before, state.version + 1)
+    stored = list(_stored(gateway, state, low, high, limit, newest_first=newest_first))
+    if newest_first:
+        stored.reverse()
+    stream_id = stream_of(state.key)
+    return [history_message(stream_id, state.session_id, each) for each in stored]
+
+
+def _stored(
+    gateway: Gateway,
+    state: SessionState,
+    low: int,
+    high: int,
+    limit: int | None,
+    *,
+    newest_first: bool,
+) -> Iterator[StoredEvent]:
+    head = gateway.log.head(stream_of(state.key))
+    assert head is not None
+    return gateway.log.read(
+        head, after=low, before=high, limit=limit, newest_first=newest_first, paged=True
+    )

@@ -1,0 +1,109 @@
+"""What goes over the wire: request and response types, with the contract's field names."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from actors.session.summary import SessionSummary
+
+
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    """Text of a message."""
+
+    text: str
+
+
+class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning"):
+    """What a model reasoned."""
+
+    text: str
+
+
+class ToolPart(Struct, frozen=True, tag_field="type", tag="tool-invocation", rename="camel"):
+    """A tool call (state ``call``) or its result (``result`` or ``error``)."""
+
+    tool_call_id: str
+    tool_name: str
+    args: Any = UNSET
+    state: str = "call"
+    result: Any = UNSET
+
+
+Part = TextPart | ReasoningPart | ToolPart
+
+
+class HistoryMessage(Struct, frozen=True):
+    """A message as history and state show it; ``timestamp`` in milliseconds."""
+
+    id: str
+    role: str
+    parts: tuple[Part, ...]
+    timestamp: int
+
+
+class PromptResult(Struct, frozen=True, rename="camel"):
+    """What became of a prompt that was waited for."""
+
+    ok: bool
+    response: str
+    session_key: str
+    error: str | UnsetType = UNSET
+
+
+class Health(Struct, frozen=True):
+    """Whether the process lives and takes requests."""
+
+    ok: bool
+    ready: bool
+
+
+class Readiness(Struct, frozen=True):
+    """The same, with how many sessions are loaded."""
+
+    ok: bool
+    ready: bool
+    sessions: int
+
+
+class SessionList(Struct, frozen=True, rename="camel"):
+    """Sessions, the oldest first; ``next_cursor`` where there are more."""
+
+    sessions: list[SessionSummary]
+    next_cursor: str | UnsetType = UNSET
+
+
+class SessionAnswer(Struct, frozen=True):
+    """One session."""
+
+    session: SessionSummary
+
+
+class History(Struct, frozen=True):
+    """Messages, the oldest first."""
+
+    messages: list[HistoryMessage]
+
+
+class SessionStateAnswer(Struct, frozen=True):
+    """A session with its messages, what streams of the next one included.
+
+    All as of ``seq``; ``digest`` is the SHA-256 of the folded state, the same for whoever
+    replays the log up to there.
+    """
+
+    session: SessionSummary
+    messages: list[HistoryMessage]
+    seq: int
+    digest: str
+
+
+class Ok(Struct, frozen=True):
+    """Whether it was done."""
+
+    ok: bool
+
+
+def body_of(answer: Struct) -> bytes:
+    """Return an answer as compact JSON."""
+    return msgspec.json.encode(answer)

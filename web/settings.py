@@ -1,0 +1,137 @@
+"""Every setting, in one typed object: from flags, the environment, a TOML file, or the default."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX = "SESSIOND_"
+CONFIG_VARIABLE = "SESSIOND_CONFIG"
+
+
+class SettingsError(Exception):
+    """A setting can't be used; the message says which, why, and where it came from."""
+
+
+class Settings(BaseSettings):
+    """The gateway's settings. Flag ``--queue-max``, variable ``SESSIOND_QUEUE_MAX``."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    bind: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8787, ge=0, le=65_535, description="Port to listen on.")
+    database_url: str = Field(
+        "sqlite:///data/sessiond.db", description="SQLAlchemy URL of the event log."
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="Bearer token that clients must send; without one, loopback only.",
+    )
+    workers: int = Field(1, ge=1, description="Worker processes; SQLite carries one.")
+    worker_class: Literal["gevent", "gthread"] = Field(
+        "gevent", description="How a worker runs its requests: greenlets or threads."
+    )
+    threads: int = Field(512, ge=4, description="Threads of a gthread worker.")
+    connections_max: int = Field(
+        10_000, ge=16, description="Connections that a gevent worker holds open."
+    )
+    model: str | None = Field(
+        None, description="Default model as provider/id; otherwise by which API key is present."
+    )
+    model_stall_timeout_s: float = Field(
+        120, gt=0, description="Silence after which a model call has failed, in seconds."
+    )
+    demo_deltas: int = Field(
+        0, ge=0, description="Words in the demo model's answer; 0: as many as the prompt has."
+    )
+    demo_delay_ms: int = Field(
+        20, ge=0, description="Time between the demo model's words, in milliseconds."
+    )
+    primary_session: str = Field("web:main", description="Key of the session made at start.")
+    queue_max: int = Field(8, ge=0, description="Prompts that may wait in a session.")
+    idle_minutes: float = Field(
+        60, gt=0, description="Idle time after which a session leaves memory, in minutes."
+    )
+    sessions_loaded_max: int = Field(10_000, ge=1, description="Sessions in memory at most.")
+    run_timeout_s: float = Field(1_800, gt=0, description="Time a run may take, in seconds.")
+    run_turns_max: int = Field(50, ge=1, description="Model calls that a run may make.")
+    body_bytes_max: int = Field(1_048_576, ge=1, description="Size of a request's body, in bytes.")
+    streams_max: int = Field(
+        8_000, ge=1, description="Open streams and waiting prompts of a worker at most."
+    )
+    heartbeat_s: float = Field(
+        15, gt=0, description="Silence after which a stream sends a comment, in seconds."
+    )
+    slow_reader_timeout_s: float = Field(
+        30, gt=0, description="Time a reader may take to drain what it was sent, in seconds."
+    )
+    grace_s: float = Field(
+        20, ge=0, description="Time that runs get to end when the gateway stops, in seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity of the lines that the process logs."
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _token_is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None:
+            text = token.get_secret_value()
+            if not text.isascii() or not text.isprintable() or not text.split() == [text]:
+                raise ValueError("a token is printable ASCII without spaces, and not empty")
+        return token
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let flags win over the environment, and that over the file."""
+        file = os.environ.get(CONFIG_VARIABLE)
+        if not file:
+            return init_settings, env_settings
+        if not Path(file).is_file():
+            raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {file}.")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))
+
+    def model_post_init(self, _context: object) -> None:
+        """Refuse to serve the network without a token."""
+        if self.token is None and not is_loopback(self.bind):
+            raise SettingsError(
+                f"Without a token the gateway serves loopback only, not {self.bind}: "
+                f"set {ENV_PREFIX}TOKEN, or bind to 127.0.0.1."
+            )
+
+
+def load_settings(**flags: Any) -> Settings:  # noqa: ANN401 - one value for each setting
+    """Return the settings; a flag that is None was not given. Raises SettingsError."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise SettingsError(f"These settings can't be used: {problems}") from error
+    except ValueError as error:  # TOML that can't be parsed
+        raise SettingsError(f"{os.environ.get(CONFIG_VARIABLE)}: {error}") from error
+
+
+def is_loopback(bind: str) -> bool:
+    """Tell whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(bind.strip("[]")).is_loopback
+    except ValueError:
+        return bind == "localhost"

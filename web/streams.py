@@ -1,0 +1,70 @@
+"""Open streams: bounded in number, and in the time that a reader may take."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Self
+
+import falcon
+
+from actors.tail import Tail
+from web.bootstrap import Gateway
+from web.errors import RETRY_AFTER_S, Problem
+
+
+class StreamSlot:
+    """One of the worker's streams. Raises Problem 503 when all are taken."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._streams = gateway.streams
+        self._held = self._streams.acquire(blocking=False)
+        if not self._held:
+            raise Problem(
+                503, "Too many streams are open; try again.", headers={"Retry-After": RETRY_AFTER_S}
+            )
+
+    def close(self) -> None:
+        """Give the slot back, once."""
+        if self._held:
+            self._held = False
+            self._streams.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class BoundedStream:
+    """A response's chunks; closing it, sent or not, gives back the slot and leaves the feed."""
+
+    def __init__(self, chunks: Iterator[bytes], tail: Tail, slot: StreamSlot) -> None:
+        self._chunks = chunks
+        self._tail = tail
+        self._slot = slot
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        """Release what the stream holds; the server calls it however the response ends."""
+        self._tail.close()
+        self._slot.close()
+
+
+def bounded_writes(
+    request: falcon.Request,
+    gateway: Gateway,
+    chunks: Iterator[bytes],
+    tail: Tail,
+    slot: StreamSlot,
+) -> BoundedStream:
+    """Return the chunks as a response that a client who doesn't drain it can't hold open.
+
+    A write that makes no progress for ``slow_reader_timeout_s`` ends the connection.
+    """
+    socket = request.env.get("gunicorn.socket")
+    if socket is not None:
+        with contextlib.suppress(OSError):
+            socket.settimeout(gateway.settings.slow_reader_timeout_s)
+    return BoundedStream(chunks, tail, slot)
