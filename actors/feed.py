@@ -66,7 +66,7 @@ class Reader:
                 return ()
             if new > len(entries):
                 return None
-            taken = list(entries) if new == len(entries) else list(entries)[-new:]
+            taken = [entries[index] for index in range(-new, 0)]
             self.after = taken[-1].seq
             return taken
 

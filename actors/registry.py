@@ -19,7 +19,7 @@ from actors.session import commands as c
 from actors.session import events as e
 from actors.session.messages import Message, ToolResultMessage
 from actors.session.state import Run, SessionState
-from actors.session_actor import Ask, Passivate, Report, SessionActor
+from actors.session_actor import Ask, Passivate, Ready, Report, SessionActor
 from actors.timers import Timers
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
@@ -30,6 +30,7 @@ RESTARTS_MAX = 3
 RETRY_S = 1.0
 DRAIN_POLL_S = 0.02
 SWEEP_S = 60.0
+OVERDUE_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class SessionRegistry:
         for stream_id in self.log.active(STREAM_PREFIX):
             self._load(stream_id.removeprefix(STREAM_PREFIX))
         self._timers.every(SWEEP_S, lambda: self.sweep(primary))
+        self._timers.every(OVERDUE_S, self.end_overdue)
 
     def ask(self, key: str, command: c.Command, principal: str | None = None) -> int:
         """Have the session's actor carry out a command, durably; load the session if needed.
@@ -115,17 +117,7 @@ class SessionRegistry:
         Returns the seq of the first event that it led to, 0 for none. Raises Rejection,
         TooManySessions or PersistenceError.
         """
-        message = Ask(command, principal)
-        for _attempt in range(RESTARTS_MAX):
-            loaded = self._load(key)
-            try:
-                seq: int = loaded.ref.ask(message, block=True, timeout=ASK_TIMEOUT_S)
-                return seq
-            except pykka.ActorDeadError:  # it stopped in this moment: the next one answers
-                self._forget(key, loaded)
-            except pykka.Timeout as error:
-                raise StoreUnavailableError(f"Session {key} does not answer.") from error
-        raise StoreUnavailableError(f"Session {key} can't be kept loaded.")
+        return self._ask(key, Ask(command, principal))
 
     def prompt(self, key: str, command: c.QueuePrompt, principal: str | None) -> Reader:
         """Queue a prompt; return a reader that has all it leads to before it.
@@ -134,13 +126,38 @@ class SessionRegistry:
         """
         if self.draining:
             raise Draining
-        reader = self._load(key).feed.reader()
+        readers: list[Reader] = []
         try:
-            reader.after = self.ask(key, command, principal) - 1
+            seq = self._ask(
+                key, Ask(command, principal), lambda loaded: readers.append(loaded.feed.reader())
+            )
         except BaseException:
-            reader.close()
+            for reader in readers:
+                reader.close()
             raise
+        *left, reader = readers
+        for each in left:  # of actors that stopped before they could answer
+            each.close()
+        reader.after = seq - 1
         return reader
+
+    def _ask(
+        self,
+        key: str,
+        message: Ask | Ready,
+        before: Callable[[Loaded], object] = lambda _loaded: None,
+    ) -> int:
+        for _attempt in range(RESTARTS_MAX):
+            loaded = self._load(key)
+            before(loaded)
+            try:
+                seq: int = loaded.ref.ask(message, block=True, timeout=ASK_TIMEOUT_S)
+                return seq
+            except pykka.ActorDeadError:  # it stopped in this moment: the next one answers
+                self._forget(key, loaded)
+            except pykka.Timeout as error:
+                raise StoreUnavailableError(f"Session {key} does not answer.") from error
+        raise StoreUnavailableError(f"Session {key} can't be kept loaded.")
 
     def state(self, key: str) -> SessionState:
         """Return a session's newest committed state. Raises SessionNotFound.
@@ -159,16 +176,23 @@ class SessionRegistry:
             raise SessionNotFound(key)
         return state
 
-    def reader(self, key: str) -> tuple[Feed, Reader]:
-        """Return a reader at the end of an existing session's feed. Raises SessionNotFound."""
-        self.state(key)
+    def reader(self, key: str) -> tuple[SessionState, Reader]:
+        """Return an existing session's newest state, and a reader of what follows it.
+
+        Raises SessionNotFound or Draining.
+        """
+        if self.draining:
+            raise Draining
+        if not self.state(key).exists:
+            raise SessionNotFound(key)
         loaded = self._load(key)
+        if loaded.feed.state is None:
+            self._ask(key, Ready())
         reader = loaded.feed.reader()
-        if loaded.feed.state is None:  # the actor is still loading: its first answer says when
-            reader.close()
-            self.ask(key, c.CreateSession(self.now_ms(), ""))
-            return self.reader(key)
-        return loaded.feed, reader
+        state = loaded.feed.state
+        assert state is not None
+        reader.after = state.version
+        return state, reader
 
     @property
     def count(self) -> int:
@@ -182,6 +206,17 @@ class SessionRegistry:
             if key != primary and loaded.used <= limit:
                 with contextlib.suppress(pykka.ActorDeadError):
                     loaded.ref.tell(Passivate())
+
+    def end_overdue(self) -> None:
+        """Fail the runs that have taken longer than a run may."""
+        limit_s = self._settings.run_timeout_s
+        now = self.now_ms()
+        for loaded in list(self._loaded.values()):
+            run = None if loaded.feed.state is None else loaded.feed.state.run
+            if run is not None and now - run.started_at > limit_s * 1000:
+                error = f"The run took more than {limit_s:g} s."
+                with contextlib.suppress(pykka.ActorDeadError):
+                    loaded.ref.tell(Ask(c.FailRun(now, run.prompt_id, error)))
 
     def drain(self, grace_s: float) -> None:
         """Begin nothing new, give what runs ``grace_s`` to end, interrupt the rest.

@@ -42,6 +42,10 @@ class Report(msgspec.Struct, frozen=True):
     done: Callable[[], None]
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """Nothing but a wait: answered once the session is loaded, or with why it can't be."""
+
+
 class Passivate(msgspec.Struct, frozen=True):
     """Store a snapshot and stop, unless there is work or somebody watches."""
 
@@ -108,7 +112,7 @@ class SessionActor(pykka.ThreadingActor):
             self._broken = error  # what waits in the inbox gets this error, then comes the stop
             self.stop()
 
-    def on_receive(self, message: Ask | Report | Passivate) -> int:
+    def on_receive(self, message: Ask | Report | Ready | Passivate) -> int:
         """Handle one message; see Ask and Report."""
         try:
             if isinstance(message, Report):
@@ -116,8 +120,10 @@ class SessionActor(pykka.ThreadingActor):
                     return self._execute(message.command)
                 finally:
                     message.done()
-            if isinstance(message, Passivate):
-                self._passivate()
+            if isinstance(message, Ready | Passivate):
+                self._require_unbroken()
+                if isinstance(message, Passivate):
+                    self._passivate()
                 return 0
             return self._execute(message.command, message.principal)
         except Exception:
@@ -134,8 +140,7 @@ class SessionActor(pykka.ThreadingActor):
         self._leave(failed=True)
 
     def _execute(self, command: c.Command, principal: str | None = None) -> int:
-        if self._broken is not None:
-            raise self._broken
+        self._require_unbroken()
         events = decide(command, self._state, hold=self._around.draining)
         if not events:
             return 0
@@ -216,6 +221,10 @@ class SessionActor(pykka.ThreadingActor):
         self._stop_run()
         self._feed.close()
         self._around.gone(self._key, self.actor_ref, failed=failed)
+
+    def _require_unbroken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def _require_head(self) -> Head:
         assert self._head is not None

@@ -67,7 +67,6 @@ class RunWorker:
         self._now_ms = now_ms
         self._over = False
         self._stream: ModelStream | None = None
-        self._timeout = timers.after(limits.run_timeout_s, self._time_out)
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -76,7 +75,6 @@ class RunWorker:
     def cancel(self) -> None:
         """Stop at the next part of the model's answer; does not block."""
         self._over = True
-        self._timeout.cancel()
         stream = self._stream
         if stream is not None:
             stream.close()
@@ -91,8 +89,6 @@ class RunWorker:
         except Exception as error:
             logger.exception("Run %s failed.", self._prompt_id)
             self._fail(f"Internal error: {type(error).__name__}")
-        finally:
-            self._timeout.cancel()
 
     def _converse(self) -> None:
         model = self._find_model()
@@ -146,9 +142,6 @@ class RunWorker:
 
     def _record_deltas(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
         self._session.tell(c.RecordDeltas(self._now_ms(), self._prompt_id, deltas), done)
-
-    def _time_out(self) -> None:
-        self._fail(f"The run took more than {self._limits.run_timeout_s:g} s.")
 
     def _fail(self, error: str, deltas: tuple[c.Delta, ...] = ()) -> None:
         if not self._over:

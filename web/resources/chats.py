@@ -92,9 +92,8 @@ class ChatStreamResource:
         chat_id: str | None = None,  # noqa: ARG002 - the session's key says all
     ) -> None:
         """Stream the running prompt from its start; 204 when nothing runs."""
-        feed, reader = self._gateway.registry.reader(checked_key(key))
-        state = feed.state
-        if state is None or state.run is None:
+        state, reader = self._gateway.registry.reader(checked_key(key))
+        if state.run is None:
             reader.close()
             response.status = falcon.HTTP_204
             return

@@ -29,11 +29,9 @@ class EventsResource:
         """Stream events: all that follow ``Last-Event-ID`` or ``?after=``, else new ones."""
         header = seq_of(request.get_header(RESUME_HEADER), RESUME_HEADER)
         after = seq_of(request.get_param("after"), "after") if header is None else header
-        feed, reader = self._gateway.registry.reader(checked_key(key))
+        state, reader = self._gateway.registry.reader(checked_key(key))
         tail = Tail(self._gateway.log, key, reader)
         try:
-            state = feed.state
-            assert state is not None
             if after is not None and after > state.version:
                 raise Problem(412, f"The session's log ends at {state.version}, before {after}.")
             start = state.version if after is None else after

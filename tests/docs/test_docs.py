@@ -1,0 +1,55 @@
+"""The documentation names everything there is, and nothing that isn't."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from actors.session.events import EVENT_TYPES
+from web.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented_with_its_default(name: str) -> None:
+    field = Settings.model_fields[name]
+    row = re.search(
+        rf"^\| `--{name.replace('_', '-')}` \| .*$", text_of("docs/configuration.md"), re.M
+    )
+    assert row is not None
+    assert f"`{ENV_PREFIX}{name.upper()}`" in row[0]
+    assert f"| {'none' if field.default is None else f'`{field.default}`'} |" in row[0]
+    assert field.description is not None
+    assert field.description in row[0]
+
+
+def test_every_event_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("docs/events.md")))
+    assert {each.wire_name for each in EVENT_TYPES} <= documented
+
+
+def test_every_route_is_documented_and_every_documented_route_exists() -> None:
+    routes = set(re.findall(r'add_route\("([^"]+)"', text_of("web/app.py")))
+    documented = set(
+        re.findall(r"\| `(?:GET|POST|PATCH|DELETE) ([^`]+)` \|", text_of("docs/http.md"))
+    )
+    assert documented == routes
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    architecture = text_of("docs/architecture.md")
+    for folder in ("persistence", "actors", "actors/runs", "actors/session", "web"):
+        for path in (ROOT / folder).glob("[a-z]*.py"):
+            assert re.search(rf"\b{path.stem}\b", architecture), path

@@ -1,0 +1,97 @@
+"""Random events and commands for the property tests."""
+
+from typing import Any, get_type_hints
+
+from hypothesis import strategies as st
+
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+times = st.integers(0, 2**50)
+indexes = st.integers(0, 4)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**50), 2**50) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+blocks: st.SearchStrategy[Block] = (
+    st.builds(Text, texts)
+    | st.builds(Thinking, texts, texts)
+    | st.builds(ToolCall, texts, texts, json_values)
+)
+contents = st.lists(blocks, max_size=3).map(tuple)
+usages = st.builds(Usage, *[st.integers(0, 10_000)] * 4)
+assistant_messages = st.builds(
+    AssistantMessage,
+    contents,
+    times,
+    texts,
+    texts,
+    st.sampled_from(["stop", "length", "tool_use"]),
+    usages,
+    texts,
+)
+messages = (
+    st.builds(UserMessage, contents, times)
+    | assistant_messages
+    | st.builds(ToolResultMessage, texts, texts, contents, times, st.booleans(), json_values)
+)
+deltas = (
+    st.builds(e.TextDelta, indexes, texts)
+    | st.builds(e.ThinkingDelta, indexes, texts)
+    | st.builds(e.ToolInputDelta, indexes, texts, texts, texts)
+)
+
+_FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    str: texts,
+    int: times,
+    Any: json_values,
+    Usage: usages,
+    tuple[Block, ...]: contents,
+    AssistantMessage: assistant_messages,
+}
+
+
+def _field(kind: type[e.Event], name: str, hint: object) -> st.SearchStrategy[Any]:
+    if kind is e.MessageCompleted:
+        return messages
+    return indexes if name in ("index", "turn") else _FIELDS[hint]
+
+
+def _events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
+    hints = get_type_hints(kind)
+    fields = {
+        name: _field(kind, name, hints[name]) for name in kind.__struct_fields__
+    }
+    return st.builds(kind, **fields)
+
+
+events = st.one_of([_events_of(kind) for kind in e.EVENT_TYPES])
+
+prompt_ids = st.sampled_from(["p1", "p2", "p3", "p4"])
+tool_ids = st.sampled_from(["t1", "t2"])
+delta_tuples = st.lists(deltas, max_size=3).map(tuple)
+commands: st.SearchStrategy[c.Command] = st.one_of(
+    st.builds(c.CreateSession, times, texts),
+    st.builds(c.QueuePrompt, times, texts, prompt_ids, texts, texts, st.integers(0, 3), texts),
+    st.builds(c.AbortRun, times, st.booleans()),
+    st.builds(c.InterruptRun, times, texts),
+    st.builds(c.StartMessage, times, prompt_ids, delta_tuples),
+    st.builds(c.RecordDeltas, times, prompt_ids, delta_tuples),
+    st.builds(c.CompleteMessage, times, prompt_ids, delta_tuples, assistant_messages),
+    st.builds(c.StartTool, times, prompt_ids, tool_ids, texts, json_values),
+    st.builds(c.CompleteTool, times, prompt_ids, tool_ids, texts, texts, contents, json_values),
+    st.builds(c.NextTurn, times, prompt_ids, assistant_messages),
+    st.builds(c.FailRun, times, prompt_ids, texts, delta_tuples),
+)

@@ -1,0 +1,129 @@
+"""Real actors over a real (in-memory) log, for tests: only the settings are small."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from actors.feed import Committed
+from actors.models.base import Model, ModelRequest, ModelStream
+from actors.models.catalog import ModelCatalog
+from actors.registry import SessionRegistry
+from actors.session import commands as c
+from actors.tail import Tail
+from actors.timers import Timers
+from persistence.event_log import EventLog
+from persistence.group_commit import GroupCommit
+from persistence.in_memory import InMemoryEventLog
+
+DEADLINE_S = 10.0
+
+
+class WorldSettings(Struct):
+    model: str | None = None
+    demo_deltas: int = 0
+    demo_delay_ms: int = 0
+    model_stall_timeout_s: float = 5
+    idle_minutes: float = 60
+    sessions_loaded_max: int = 1_000
+    run_timeout_s: float = 60
+    run_turns_max: int = 5
+
+
+class World:
+    """A process's worth of sessions. ``models`` can be given by a test."""
+
+    def __init__(
+        self, log: EventLog | None = None, settings: WorldSettings | None = None, owner: str = "me"
+    ) -> None:
+        self.log = log or InMemoryEventLog()
+        self.settings = settings or WorldSettings()
+        self.timers = Timers()
+        self.timers.start()
+        self.writer = GroupCommit(self.log)
+        self.writer.start()
+        self.registry = SessionRegistry(
+            self.log,
+            self.writer,
+            ModelCatalog(self.settings, {}),
+            self.timers,
+            self.settings,
+            owner=owner,
+        )
+        self._ids = itertools.count(1)
+
+    def prompt(self, key: str, text: str, queue_max: int = 8) -> "Watch":
+        prompt_id = f"p{next(self._ids)}"
+        command = c.QueuePrompt(
+            self.registry.now_ms(), f"id of {key}", prompt_id, text, "test", queue_max
+        )
+        reader = self.registry.prompt(key, command, "tester")
+        return Watch(prompt_id, Tail(self.log, key, reader))
+
+    def close(self) -> None:
+        self.registry.drain(0)
+        self.timers.close()
+        self.writer.close()
+
+
+class Watch:
+    """Follows what a prompt leads to."""
+
+    def __init__(self, prompt_id: str, tail: Tail) -> None:
+        self.prompt_id = prompt_id
+        self.seen: list[Committed] = []
+        self._tail = tail
+
+    def until(self, wire_name: str) -> Committed:
+        """Wait for the first event of that name, of this prompt where it names one."""
+        deadline = time.monotonic() + DEADLINE_S
+        checked = 0
+        while True:
+            for committed in self.seen[checked:]:
+                checked += 1
+                if committed.event.wire_name == wire_name and self._mine(committed):
+                    return committed
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {wire_name} among {self.names}"
+            self.seen.extend(self._tail.next(left))
+
+    @property
+    def names(self) -> list[str]:
+        return [committed.event.wire_name for committed in self.seen]
+
+    def close(self) -> None:
+        self._tail.close()
+
+    def _mine(self, committed: Committed) -> bool:
+        return getattr(committed.event, "prompt_id", self.prompt_id) == self.prompt_id
+
+
+class HeldModel:
+    """A model that answers when the test lets it. Implements Model."""
+
+    provider = "held"
+    model_id = "held"
+    context_tokens = 1_000
+
+    def __init__(self, inner: Model) -> None:
+        self.requests: list[ModelRequest] = []
+        self.release = threading.Event()
+        self._inner = inner
+
+    @contextmanager
+    def stream(self, request: ModelRequest) -> Iterator[ModelStream]:
+        self.requests.append(request)
+        assert self.release.wait(DEADLINE_S)
+        with self._inner.stream(request) as stream:
+            yield stream
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    """Wait until it is so, or fail."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.005)

@@ -1,0 +1,220 @@
+from actors.session import commands as c
+from actors.session import events as e
+from actors.session.decide import OUTCOME_UNKNOWN, TOOL_ABORTED, QueueFull, SessionExists
+from actors.session.messages import (
+    AssistantMessage,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+    UserMessage,
+)
+from tests.unit.session.specification import Given
+
+CREATED = e.SessionCreated("s1", 1)
+
+
+def queued(name: str, at: int = 2) -> e.PromptQueued:
+    return e.PromptQueued(name, f"text of {name}", "messages", at)
+
+
+def started(name: str, at: int) -> tuple[e.Event, ...]:
+    return (
+        e.RunStarted(name, at),
+        e.TurnStarted(1, at),
+        e.MessageCompleted(UserMessage((Text(f"text of {name}"),), at)),
+    )
+
+
+def queue(name: str, at: int = 2, queue_max: int = 8) -> c.QueuePrompt:
+    return c.QueuePrompt(at, "s1", name, f"text of {name}", "messages", queue_max)
+
+
+RUNNING = (CREATED, queued("p1"), *started("p1", 2))
+STREAMING = (*RUNNING, e.MessageStarted("assistant", 3), e.TextDelta(0, "par"))
+CALLING = (
+    *RUNNING,
+    e.MessageStarted("assistant", 3),
+    e.MessageCompleted(AssistantMessage((ToolCall("t1", "bash", {}),), 3, stop_reason="tool_use")),
+)
+IN_TOOL = (*CALLING, e.ToolStarted("t1", "bash", {}, 4))
+
+
+def test_a_first_prompt_creates_the_session_and_runs_at_once() -> None:
+    Given().when(queue("p1")).then(e.SessionCreated("s1", 2), queued("p1"), *started("p1", 2))
+
+
+def test_a_prompt_waits_while_another_runs() -> None:
+    Given(*RUNNING).when(queue("p2", 5)).then(queued("p2", 5))
+
+
+def test_a_prompt_is_refused_when_the_queue_is_full() -> None:
+    Given(*RUNNING, queued("p2"), queued("p3")).when(queue("p4", queue_max=2)).then_rejected(
+        QueueFull, r"^Queue full \(2 pending\)\.$"
+    )
+
+
+def test_an_idle_session_takes_a_prompt_even_without_a_queue() -> None:
+    Given(CREATED).when(queue("p1", queue_max=0)).then(queued("p1"), *started("p1", 2))
+
+
+def test_a_process_that_stops_queues_a_prompt_without_starting_it() -> None:
+    Given(CREATED).when(queue("p1"), hold=True).then(queued("p1"))
+
+
+def test_creating_an_existing_session_changes_nothing() -> None:
+    Given(CREATED).when(c.CreateSession(5, "other")).then()
+
+
+def test_the_first_deltas_begin_the_message() -> None:
+    delta = e.TextDelta(0, "a")
+    Given(*RUNNING).when(c.StartMessage(3, "p1", (delta,))).then(
+        e.MessageStarted("assistant", 3), delta
+    )
+
+
+def test_an_answer_without_tool_calls_completes_the_run_and_starts_the_next() -> None:
+    answer = AssistantMessage((Text("partial"),), 4, usage=Usage(3, 2))
+    Given(*STREAMING, queued("p2")).when(
+        c.CompleteMessage(4, "p1", (e.TextDelta(0, "tial"),), answer)
+    ).then(
+        e.TextDelta(0, "tial"),
+        e.MessageCompleted(answer),
+        e.TurnEnded(1, "stop", 4, Usage(3, 2)),
+        e.RunCompleted("p1", 4),
+        *started("p2", 4),
+    )
+
+
+def test_an_answer_that_came_without_deltas_is_announced_before_it_is_complete() -> None:
+    answer = AssistantMessage((), 4)
+    Given(*RUNNING).when(c.CompleteMessage(4, "p1", (), answer)).then(
+        e.MessageStarted("assistant", 4),
+        e.MessageCompleted(answer),
+        e.TurnEnded(1, "stop", 4),
+        e.RunCompleted("p1", 4),
+    )
+
+
+def test_an_answer_with_tool_calls_keeps_the_run_going() -> None:
+    answer = AssistantMessage((ToolCall("t1", "bash", {}),), 4, stop_reason="tool_use")
+    Given(*STREAMING).when(c.CompleteMessage(4, "p1", (), answer)).then(e.MessageCompleted(answer))
+
+
+def test_a_tools_result_is_a_message_that_is_announced() -> None:
+    content = (Text("no"),)
+    Given(*IN_TOOL).when(c.CompleteTool(5, "p1", "t1", "bash", "error", content)).then(
+        e.ToolCompleted("t1", "bash", "error", content, 5),
+        e.MessageStarted("toolResult", 5, "t1"),
+    )
+
+
+def test_the_next_turn_ends_the_one_before() -> None:
+    answer = AssistantMessage((), 3, stop_reason="tool_use", usage=Usage(1, 1))
+    Given(*CALLING).when(c.NextTurn(6, "p1", answer)).then(
+        e.TurnEnded(1, "tool_use", 6, Usage(1, 1)), e.TurnStarted(2, 6)
+    )
+
+
+def test_an_abort_keeps_the_partial_answer_and_goes_on_with_the_queue() -> None:
+    Given(*STREAMING, queued("p2")).when(c.AbortRun(7)).then(
+        e.MessageCompleted(AssistantMessage((Text("par"),), 7, stop_reason="aborted")),
+        e.TurnEnded(1, "aborted", 7),
+        e.RunAborted("p1", 7),
+        e.SessionSettled(7),
+        *started("p2", 7),
+    )
+
+
+def test_an_abort_of_the_queue_cancels_what_waits() -> None:
+    Given(*RUNNING, queued("p2")).when(c.AbortRun(7, queue=True)).then(
+        e.PromptCancelled("p2", "aborted", 7),
+        e.TurnEnded(1, "aborted", 7),
+        e.RunAborted("p1", 7),
+        e.SessionSettled(7),
+    )
+
+
+def test_an_abort_closes_a_running_tool() -> None:
+    Given(*IN_TOOL).when(c.AbortRun(7)).then(
+        e.ToolCompleted("t1", "bash", "aborted", (Text(TOOL_ABORTED),), 7),
+        e.MessageStarted("toolResult", 7, "t1"),
+        e.TurnEnded(1, "aborted", 7),
+        e.RunAborted("p1", 7),
+        e.SessionSettled(7),
+    )
+
+
+def test_an_abort_of_an_idle_session_does_nothing() -> None:
+    Given(CREATED).when(c.AbortRun(7, queue=True)).then()
+
+
+def test_after_a_crash_the_tools_outcome_is_unknown_and_the_queue_goes_on() -> None:
+    Given(*IN_TOOL, queued("p2")).when(c.InterruptRun(9, "died")).then(
+        e.ToolCompleted("t1", "bash", "unknown", (Text(OUTCOME_UNKNOWN),), 9),
+        e.MessageStarted("toolResult", 9, "t1"),
+        e.TurnEnded(1, "interrupted", 9),
+        e.RunInterrupted("p1", "died", 9),
+        e.SessionSettled(9),
+        *started("p2", 9),
+    )
+
+
+def test_a_stopping_process_interrupts_its_run_and_leaves_the_queue() -> None:
+    Given(*RUNNING, queued("p2")).when(c.InterruptRun(9, "stop"), hold=True).then(
+        e.TurnEnded(1, "interrupted", 9), e.RunInterrupted("p1", "stop", 9), e.SessionSettled(9)
+    )
+
+
+def test_a_new_owner_starts_a_prompt_that_was_left_waiting() -> None:
+    Given(CREATED, queued("p1")).when(c.InterruptRun(9, "died")).then(*started("p1", 9))
+
+
+def test_a_failure_keeps_what_had_arrived_but_no_half_tool_call() -> None:
+    streamed = (
+        *STREAMING,
+        e.ThinkingDelta(1, "hm"),
+        e.ToolInputDelta(2, "t1", "bash", '{"comm'),
+    )
+    Given(*streamed).when(c.FailRun(8, "p1", "boom", (e.TextDelta(3, "last"),))).then(
+        e.TextDelta(3, "last"),
+        e.MessageCompleted(
+            AssistantMessage(
+                (Text("par"), Thinking("hm"), Text("last")), 8, stop_reason="error", error="boom"
+            )
+        ),
+        e.TurnEnded(1, "error", 8),
+        e.RunFailed("p1", "boom", 8),
+        e.SessionSettled(8),
+    )
+
+
+def test_reports_of_a_run_that_is_over_change_nothing() -> None:
+    for report in (
+        c.StartMessage(9, "old", (e.TextDelta(0, "x"),)),
+        c.RecordDeltas(9, "old", (e.TextDelta(0, "x"),)),
+        c.CompleteMessage(9, "old", (), AssistantMessage((), 9)),
+        c.StartTool(9, "old", "t", "bash", {}),
+        c.CompleteTool(9, "old", "t", "bash", "ok", ()),
+        c.NextTurn(9, "old", AssistantMessage((), 9)),
+        c.FailRun(9, "old", "late"),
+    ):
+        Given(*STREAMING).when(report).then()
+        Given(CREATED).when(report).then()
+
+
+def test_an_import_goes_into_an_empty_session_and_places_its_compactions() -> None:
+    message = e.MessageCompleted(UserMessage((Text("hi"),), 1))
+    compacted = e.ContextCompacted("so far", 1, 1)
+    Given().when(c.ImportSession(4, "s1", "pi", "orig", (message, compacted))).then(
+        e.SessionCreated("s1", 4),
+        e.SessionImported("pi", "orig", 4),
+        message,
+        e.ContextCompacted("so far", 3, 1),
+    )
+
+
+def test_an_import_over_a_conversation_is_rejected() -> None:
+    Given(*RUNNING).when(c.ImportSession(4, "s1", "pi", "orig", ())).then_rejected(
+        SessionExists, "already has messages"
+    )
