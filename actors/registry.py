@@ -10,7 +10,7 @@ from typing import Protocol
 import pykka
 
 from actors.feed import Feed, Reader
-from actors.models.base import Model
+from actors.models.base import Model, ModelRequest
 from actors.models.catalog import ModelCatalog
 from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
 from actors.runs.context import build_context
@@ -246,7 +246,7 @@ class SessionRegistry:
             _RunSession(actor),
             run.prompt_id,
             lambda: self.models.find(state.model),
-            lambda model: self._context(state, model),
+            lambda model: self._request(state, model),
             limits=self._settings,
             timers=self._timers,
             now_ms=self._now_ms,
@@ -293,12 +293,11 @@ class SessionRegistry:
             if self._loaded.get(key) is loaded:
                 del self._loaded[key]
 
-    def _context(self, state: SessionState, model: Model) -> list[Message]:
-        return build_context(
-            self._messages(state),
-            context_tokens=model.context_tokens,
-            summary=state.summary,
+    def _request(self, state: SessionState, model: Model) -> ModelRequest:
+        messages = build_context(
+            self._messages(state), context_tokens=model.context_tokens, summary=state.summary
         )
+        return ModelRequest(messages, thinking_level=state.thinking_level)
 
     def _messages(self, state: SessionState) -> Iterator[Message]:
         """Yield the messages up to the state, the newest first."""

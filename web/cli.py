@@ -62,7 +62,7 @@ def serve(**flags: str | None) -> None:
     \b
     Examples:
       sessiond serve
-      sessiond serve --port 9000 --model openai/gpt-5.1
+      sessiond serve --port 9000 --model openai/gpt-6.2-sol
       sessiond serve --bind 0.0.0.0 --token "$(openssl rand -hex 32)"
     """
     _to_environment(flags)

@@ -7,7 +7,7 @@ from actors.models.base import Model, ModelError
 from actors.models.demo import MODEL_ID, PROVIDER, DemoModel
 from actors.session.state import ModelRef
 
-DEFAULT_MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5.1"}
+DEFAULT_MODELS = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-6.2-sol"}
 """What is called when a provider's key is there and no model is named."""
 
 

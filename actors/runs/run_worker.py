@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -13,7 +13,6 @@ from actors.session import commands as c
 from actors.session.messages import (
     AssistantMessage,
     Block,
-    Message,
     Text,
     ToolCall,
     ToolResultMessage,
@@ -52,7 +51,7 @@ class RunWorker:
         session: Session,
         prompt_id: str,
         model: Callable[[], Model],
-        context: Callable[[Model], list[Message]],
+        request: Callable[[Model], ModelRequest],
         *,
         limits: RunLimits,
         timers: Timers,
@@ -61,7 +60,7 @@ class RunWorker:
         self._session = session
         self._prompt_id = prompt_id
         self._find_model = model
-        self._context = context
+        self._make_request = request
         self._limits = limits
         self._timers = timers
         self._now_ms = now_ms
@@ -92,21 +91,22 @@ class RunWorker:
 
     def _converse(self) -> None:
         model = self._find_model()
-        messages = self._context(model)
+        request = self._make_request(model)
         for _turn in range(self._limits.run_turns_max):
-            answer = self._answer(model, messages)
+            answer = self._answer(model, request)
             calls = [block for block in answer.content if isinstance(block, ToolCall)]
             if not calls:
                 return
-            messages = [*messages, answer, *[self._use_tool(call) for call in calls]]
+            results = [self._use_tool(call) for call in calls]
+            request = replace(request, messages=[*request.messages, answer, *results])
             self._ask(c.NextTurn(self._now_ms(), self._prompt_id, answer))
         raise ModelError(f"The run took more than {self._limits.run_turns_max} turns.")
 
-    def _answer(self, model: Model, messages: Sequence[Message]) -> AssistantMessage:
+    def _answer(self, model: Model, request: ModelRequest) -> AssistantMessage:
         """Call the model once and return its answer, which the session then has too."""
         gatherer = DeltaGatherer(self._start_message, self._record_deltas, self._timers)
         try:
-            with model.stream(ModelRequest(messages)) as stream:
+            with model.stream(request) as stream:
                 self._stream = stream
                 for part in stream:
                     if self._over:

@@ -1,0 +1,312 @@
+"""Models of Anthropic, by its Messages API."""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+from actors.models._sdk import (
+    Answer,
+    Call,
+    Failures,
+    Once,
+    OpenBlock,
+    OpenText,
+    OpenThinking,
+    OpenToolCall,
+    http_client,
+)
+from actors.models.base import ModelRequest, ModelStream, Part, ToolSpec
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Image,
+    Message,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResultMessage,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    import anthropic
+    from anthropic.types import (
+        ContentBlockParam,
+        ImageBlockParam,
+        MessageDeltaUsage,
+        MessageParam,
+        OutputConfigParam,
+        RawContentBlockDeltaEvent,
+        RawContentBlockStartEvent,
+        RawMessageStreamEvent,
+        TextBlockParam,
+        ThinkingConfigParam,
+        ToolParam,
+        ToolResultBlockParam,
+    )
+    from anthropic.types import Usage as AnthropicUsage
+
+PROVIDER = "anthropic"
+
+STOP_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_use",
+    "refusal": "content_filter",
+}
+
+REDACTED = "redacted:"
+"""Begins the signature of thinking that came encrypted and goes back as it came."""
+
+BUDGET_TOKENS_MIN = 1_024
+BUDGET_SHARES = {"minimal": 0.0, "low": 0.25, "medium": 0.5, "high": 0.75}
+"""The part of the answer's tokens that may go into thinking, by thinking level."""
+
+_WANTS_BUDGET = re.compile(r"-4-5(?:-|$)")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
+
+B = TypeVar("B", bound=OpenBlock)
+
+
+class AnthropicModel:
+    """A model behind the Messages API, streamed. Implements Model.
+
+    ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
+    request is sent again up to ``max_retries`` times, an answer that has begun is not.
+    """
+
+    provider = PROVIDER
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        stall_timeout_s: float = 120.0,
+        max_retries: int = 2,
+        context_tokens: int = 200_000,
+        max_output_tokens: int = 8_192,
+    ) -> None:
+        self.model_id = model_id
+        self.context_tokens = context_tokens
+        self._api_key = api_key
+        self._base_url = base_url
+        self._stall_timeout_s = stall_timeout_s
+        self._max_retries = max_retries
+        self._max_output_tokens = max_output_tokens
+        self._client = Once(self._connect)
+        self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
+
+    @contextlib.contextmanager
+    def stream(self, request: ModelRequest) -> Iterator[ModelStream]:
+        """See Model.stream; not to be cancelled until the server has answered."""
+        with self._failures.told():
+            events = self._begin(request)
+        parts = _Parts(events, Answer(PROVIDER, self.model_id), self._failures)
+        call = Call(events, iter(parts), self._failures)
+        try:
+            yield call
+        finally:
+            call.end()
+
+    def _connect(self) -> "anthropic.Anthropic":
+        from anthropic import Anthropic, DefaultHttpxClient
+
+        client = http_client(DefaultHttpxClient, self._stall_timeout_s)
+        return Anthropic(
+            api_key=self._api_key,
+            base_url=self._base_url,
+            timeout=client.timeout,
+            max_retries=self._max_retries,
+            http_client=client,
+        )
+
+    def _begin(self, request: ModelRequest) -> "anthropic.Stream[RawMessageStreamEvent]":
+        from anthropic import omit
+
+        thinking, output = self._thinking(request.thinking_level)
+        return self._client.get().messages.create(
+            model=self.model_id,
+            max_tokens=self._max_output_tokens,
+            messages=_messages(request.messages),
+            system=request.system if request.system.strip() else omit,
+            tools=[_tool(tool) for tool in request.tools] or omit,
+            thinking=thinking or omit,
+            output_config=output or omit,
+            stream=True,
+        )
+
+    def _thinking(
+        self, level: str
+    ) -> tuple["ThinkingConfigParam | None", "OutputConfigParam | None"]:
+        """Return how much to think: as an effort, or as a budget for models up to 4.5.
+
+        Each kind of model answers 400 to the other's way.
+        """
+        if level in ("", "off"):
+            return None, None
+        if not _WANTS_BUDGET.search(self.model_id):
+            effort = cast(
+                "Literal['low', 'medium', 'high']", "low" if level == "minimal" else level
+            )
+            return {"type": "adaptive", "display": "summarized"}, {"effort": effort}
+        if self._max_output_tokens <= BUDGET_TOKENS_MIN:
+            return None, None
+        share = int(self._max_output_tokens * BUDGET_SHARES.get(level, 0.5))
+        return {"type": "enabled", "budget_tokens": max(BUDGET_TOKENS_MIN, share)}, None
+
+
+class _Parts:
+    """Turns the API's events into parts, once."""
+
+    def __init__(
+        self,
+        events: "anthropic.Stream[RawMessageStreamEvent]",
+        answer: Answer,
+        failures: Failures,
+    ) -> None:
+        self._events = events
+        self._answer = answer
+        self._failures = failures
+        self._blocks: dict[int, OpenBlock] = {}
+
+    def __iter__(self) -> Iterator[Part]:
+        answer = self._answer
+        for event in self._events:
+            if event.type == "content_block_delta":
+                yield from self._read(event)
+            elif event.type == "content_block_start":
+                self._start(event)
+            elif event.type == "message_start":
+                answer.usage = _usage(event.message.usage, answer.usage)
+            elif event.type == "message_delta":
+                answer.usage = _usage(event.usage, answer.usage)
+                if event.delta.stop_reason:
+                    answer.stop_reason = STOP_REASONS.get(event.delta.stop_reason, "stop")
+            elif event.type == "message_stop" and answer.stop_reason:
+                yield answer.finished()
+                return
+        raise self._failures.ended_early()
+
+    def _start(self, event: "RawContentBlockStartEvent") -> None:
+        """Note a block that has something from the start; text and thinking come as deltas."""
+        block = event.content_block
+        if block.type == "tool_use":
+            self._blocks[event.index] = self._answer.open(
+                OpenToolCall(self._answer.next_index, block.id, block.name)
+            )
+        elif block.type == "redacted_thinking":
+            self._growing(event.index, OpenThinking).signature = REDACTED + block.data
+
+    def _read(self, event: "RawContentBlockDeltaEvent") -> Iterator[Part]:
+        delta = event.delta
+        if delta.type == "text_delta" and delta.text:
+            yield from self._growing(event.index, OpenText).add(delta.text)
+        elif delta.type == "thinking_delta" and delta.thinking:
+            yield from self._growing(event.index, OpenThinking).add(delta.thinking)
+        elif delta.type == "signature_delta":
+            self._growing(event.index, OpenThinking).signature += delta.signature
+        elif delta.type == "input_json_delta" and event.index in self._blocks:
+            yield from self._blocks[event.index].add(delta.partial_json)
+
+    def _growing(self, place: int, kind: type[B]) -> B:
+        """Return the block of the API's index ``place``, which need not be the index here."""
+        block = self._blocks.get(place)
+        if isinstance(block, kind):
+            return block
+        opened = self._answer.open(kind(self._answer.next_index))
+        self._blocks[place] = opened
+        return opened
+
+
+def _usage(now: "AnthropicUsage | MessageDeltaUsage", before: Usage) -> Usage:
+    """Return the newer counts, which are totals; what is not counted again stays."""
+
+    def newer(count: int | None, old: int) -> int:
+        return old if count is None else count
+
+    return Usage(
+        newer(now.input_tokens, before.input),
+        newer(now.output_tokens, before.output),
+        newer(now.cache_read_input_tokens, before.cache_read),
+        newer(now.cache_creation_input_tokens, before.cache_write),
+    )
+
+
+def _tool(tool: ToolSpec) -> "ToolParam":
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": tool.parameters,
+    }
+
+
+def _messages(messages: Iterable[Message]) -> list["MessageParam"]:
+    """Return the messages with roles that alternate and no block that is empty."""
+    told: list[tuple[Literal["user", "assistant"], list[ContentBlockParam]]] = []
+    for message in messages:
+        blocks = list(_blocks(message))
+        role: Literal["user", "assistant"] = (
+            "assistant" if isinstance(message, AssistantMessage) else "user"
+        )
+        if told and told[-1][0] == role:
+            told[-1][1].extend(blocks)
+        elif blocks:
+            told.append((role, blocks))
+    return [cast("MessageParam", {"role": role, "content": blocks}) for role, blocks in told]
+
+
+def _blocks(message: Message) -> Iterator["ContentBlockParam"]:
+    if isinstance(message, ToolResultMessage):
+        yield _tool_result(message)
+        return
+    for block in message.content:
+        if isinstance(block, Thinking):
+            if block.signature.startswith(REDACTED):
+                data = block.signature.removeprefix(REDACTED)
+                yield {"type": "redacted_thinking", "data": data}
+            elif block.signature:
+                yield {"type": "thinking", "thinking": block.text, "signature": block.signature}
+        elif isinstance(block, ToolCall):
+            arguments = block.arguments
+            yield {
+                "type": "tool_use",
+                "id": _id(block.id),
+                "name": block.name,
+                "input": arguments if isinstance(arguments, dict) else {"input": arguments},
+            }
+        else:
+            yield from _shown(block)
+
+
+def _tool_result(message: ToolResultMessage) -> "ToolResultBlockParam":
+    result: ToolResultBlockParam = {
+        "type": "tool_result",
+        "tool_use_id": _id(message.tool_call_id),
+        "is_error": message.is_error,
+    }
+    content = [shown for block in message.content for shown in _shown(block)]
+    if content:
+        result["content"] = content
+    return result
+
+
+def _shown(block: Block) -> Iterator["TextBlockParam | ImageBlockParam"]:
+    # The API refuses text that is only white space.
+    if isinstance(block, Text) and block.text.strip():
+        yield {"type": "text", "text": block.text}
+    elif isinstance(block, Image):
+        media_type = cast(
+            "Literal['image/jpeg', 'image/png', 'image/gif', 'image/webp']", block.media_type
+        )
+        yield {
+            "type": "image",
+            "source": {"type": "base64", "media_type": media_type, "data": block.data},
+        }
+
+
+def _id(call_id: str) -> str:
+    """Return a call's id as the API takes it: other providers' may have more characters."""
+    return _NOT_IN_ID.sub("_", call_id)

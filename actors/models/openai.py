@@ -1,0 +1,277 @@
+"""Models of OpenAI and of any server that speaks its Chat Completions: Ollama, vLLM and others."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from actors.models._sdk import (
+    Answer,
+    Call,
+    Failures,
+    Once,
+    OpenText,
+    OpenThinking,
+    OpenToolCall,
+    http_client,
+)
+from actors.models.base import ModelError, ModelRequest, ModelStream, Part, ToolSpec
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Image,
+    Message,
+    Text,
+    ToolCall,
+    ToolResultMessage,
+    Usage,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from openai import OpenAI, Stream
+    from openai.types import CompletionUsage, ReasoningEffort
+    from openai.types.chat import (
+        ChatCompletionAssistantMessageParam,
+        ChatCompletionChunk,
+        ChatCompletionContentPartParam,
+        ChatCompletionMessageFunctionToolCallParam,
+        ChatCompletionMessageParam,
+        ChatCompletionToolParam,
+    )
+    from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
+
+PROVIDER = "openai"
+NO_KEY = "none"
+"""What is sent as the key where there is none: a local server ignores it, the SDK insists."""
+
+STOP_REASONS = {
+    "length": "length",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "content_filter",
+}
+
+
+class OpenAIModel:
+    """A model behind Chat Completions, streamed. Implements Model.
+
+    ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
+    request is sent again up to ``max_retries`` times, an answer that has begun is not.
+    """
+
+    provider = PROVIDER
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        stall_timeout_s: float = 120.0,
+        max_retries: int = 2,
+        context_tokens: int = 128_000,
+        max_output_tokens: int | None = None,
+    ) -> None:
+        self.model_id = model_id
+        self.context_tokens = context_tokens
+        self._api_key = api_key or NO_KEY
+        self._base_url = base_url
+        self._stall_timeout_s = stall_timeout_s
+        self._max_retries = max_retries
+        self._max_output_tokens = max_output_tokens
+        self._client = Once(self._connect)
+        self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
+
+    @contextlib.contextmanager
+    def stream(self, request: ModelRequest) -> Iterator[ModelStream]:
+        """See Model.stream; not to be cancelled until the server has answered."""
+        with self._failures.told():
+            chunks = self._begin(request)
+        answer = Answer(PROVIDER, self.model_id)
+        parts = _Parts(chunks, answer, self._failures, len(request.messages))
+        call = Call(chunks, iter(parts), self._failures)
+        try:
+            yield call
+        finally:
+            call.end()
+
+    def _connect(self) -> "OpenAI":
+        from openai import DefaultHttpxClient, OpenAI
+
+        client = http_client(DefaultHttpxClient, self._stall_timeout_s)
+        return OpenAI(
+            api_key=self._api_key,
+            base_url=self._base_url,
+            timeout=client.timeout,
+            max_retries=self._max_retries,
+            http_client=client,
+        )
+
+    def _begin(self, request: ModelRequest) -> "Stream[ChatCompletionChunk]":
+        from openai import omit
+
+        effort = request.thinking_level
+        limit = self._max_output_tokens
+        # OpenAI's own models refuse max_tokens; Ollama and LM Studio know nothing else.
+        own = self._base_url is None or ".openai." in self._base_url
+        return self._client.get().chat.completions.create(
+            model=self.model_id,
+            messages=_messages(request),
+            tools=[_tool(tool) for tool in request.tools] or omit,
+            reasoning_effort=(
+                cast("ReasoningEffort", effort) if effort not in ("", "off") else omit
+            ),
+            max_completion_tokens=limit if limit is not None and own else omit,
+            max_tokens=limit if limit is not None and not own else omit,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+
+
+class _Parts:
+    """Turns chunks into parts, once."""
+
+    def __init__(
+        self,
+        chunks: "Stream[ChatCompletionChunk]",
+        answer: Answer,
+        failures: Failures,
+        messages: int,
+    ) -> None:
+        self._chunks = chunks
+        self._answer = answer
+        self._failures = failures
+        self._messages = messages
+        self._calls: dict[int, tuple[str | None, OpenToolCall]] = {}
+
+    def __iter__(self) -> Iterator[Part]:
+        for chunk in self._chunks:
+            if chunk.usage is not None:
+                self._answer.usage = _usage(chunk.usage)
+            # Some servers send null for what is empty, against the schema.
+            for choice in chunk.choices or ():
+                if choice.delta:
+                    yield from self._read(choice.delta)
+                if choice.finish_reason:
+                    self._finish(choice.finish_reason)
+        if not self._answer.stop_reason:
+            raise self._failures.ended_early()
+        yield self._answer.finished()
+
+    def _finish(self, reason: str) -> None:
+        if reason == "error":  # OpenRouter's, for a provider that failed behind it
+            raise ModelError(f"{PROVIDER} ended its answer with an error.", retryable=True)
+        self._answer.stop_reason = STOP_REASONS.get(reason, "stop")
+
+    def _read(self, delta: "ChoiceDelta") -> Iterator[Part]:
+        # Not in the schema: DeepSeek, vLLM and llama.cpp use one name, OpenRouter the other.
+        thinking = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+        if thinking:
+            yield from self._answer.going_on(OpenThinking).add(thinking)
+        for text in (delta.content, delta.refusal):
+            if text:
+                yield from self._answer.going_on(OpenText).add(text)
+        for call in delta.tool_calls or ():
+            yield from self._read_call(call)
+
+    def _read_call(self, delta: "ChoiceDeltaToolCall") -> Iterator[Part]:
+        # Some servers give every call the index 0, or none; a new id then begins a new call.
+        given, block = self._calls.get(delta.index, (None, None))
+        if block is None or (given and delta.id and delta.id != given):
+            index = self._answer.next_index
+            call_id = delta.id or f"call_{self._messages}_{index}"
+            name = (delta.function.name if delta.function else None) or ""
+            block = self._answer.open(OpenToolCall(index, call_id, name))
+            self._calls[delta.index] = delta.id, block
+        if delta.function:
+            yield from block.add(delta.function.arguments)
+
+
+def _usage(usage: "CompletionUsage") -> Usage:
+    """Return the counts, with what was cached apart: the provider counts it as input."""
+    details = usage.prompt_tokens_details
+    read = (details.cached_tokens or 0) if details else 0
+    written = (details.cache_write_tokens or 0) if details else 0
+    return Usage(
+        max(0, (usage.prompt_tokens or 0) - read - written),
+        usage.completion_tokens or 0,
+        read,
+        written,
+    )
+
+
+def _tool(tool: ToolSpec) -> "ChatCompletionToolParam":
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        },
+    }
+
+
+def _messages(request: ModelRequest) -> list["ChatCompletionMessageParam"]:
+    told: list[ChatCompletionMessageParam] = []
+    if request.system:
+        told.append({"role": "system", "content": request.system})
+    pictures: list[Image] = []
+    for message in request.messages:
+        # A tool's answer can hold text only, and nothing may come between two of them.
+        if pictures and not isinstance(message, ToolResultMessage):
+            told.append({"role": "user", "content": _content(pictures)})
+            pictures = []
+        told.extend(_message(message))
+        if isinstance(message, ToolResultMessage):
+            pictures += [block for block in message.content if isinstance(block, Image)]
+    if pictures:
+        told.append({"role": "user", "content": _content(pictures)})
+    return told
+
+
+def _message(message: Message) -> Iterator["ChatCompletionMessageParam"]:
+    if isinstance(message, ToolResultMessage):
+        yield {
+            "role": "tool",
+            "tool_call_id": message.tool_call_id,
+            "content": text_of(message.content),
+        }
+    elif isinstance(message, AssistantMessage):
+        yield from _assistant(message)
+    elif any(isinstance(block, Image) for block in message.content):
+        yield {"role": "user", "content": _content(message.content)}
+    else:
+        yield {"role": "user", "content": text_of(message.content)}
+
+
+def _assistant(
+    message: AssistantMessage,
+) -> Iterator["ChatCompletionAssistantMessageParam"]:
+    text = text_of(message.content)
+    calls = [_call(block) for block in message.content if isinstance(block, ToolCall)]
+    if calls:
+        yield {"role": "assistant", "content": text or None, "tool_calls": calls}
+    elif text:
+        yield {"role": "assistant", "content": text}
+
+
+def _call(call: ToolCall) -> "ChatCompletionMessageFunctionToolCallParam":
+    arguments = msgspec.json.encode(call.arguments).decode()
+    return {
+        "type": "function",
+        "id": call.id,
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _content(blocks: Iterable[Block]) -> Sequence["ChatCompletionContentPartParam"]:
+    parts: list[ChatCompletionContentPartParam] = []
+    for block in blocks:
+        if isinstance(block, Text) and block.text:
+            parts.append({"type": "text", "text": block.text})
+        elif isinstance(block, Image):
+            url = f"data:{block.media_type};base64,{block.data}"
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts

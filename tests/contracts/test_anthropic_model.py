@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+
+from actors.models.anthropic import AnthropicModel
+from actors.models.base import ModelRequest
+from actors.session.messages import (
+    AssistantMessage,
+    Image,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResultMessage,
+    UserMessage,
+)
+from tests.contracts.model_contract import HELLO, ModelContract
+from tests.wire.servers import AnthropicWire, Ask, Finish, ModelServer, Say, Think
+
+PICTURE_BLOCK = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
+}
+ADAPTIVE = {"type": "adaptive", "display": "summarized"}
+
+
+class TestAnthropicModel(ModelContract):
+    provider = "anthropic"
+    wire = AnthropicWire()
+    make = AnthropicModel
+
+    @pytest.mark.parametrize(
+        ("model_id", "level", "thinking", "effort"),
+        [
+            ("claude-sonnet-5-5", "", None, None),
+            ("claude-sonnet-5-5", "off", None, None),
+            ("claude-sonnet-5-5", "minimal", ADAPTIVE, {"effort": "low"}),
+            ("claude-sonnet-5-5", "high", ADAPTIVE, {"effort": "high"}),
+            ("claude-haiku-4-5", "minimal", {"type": "enabled", "budget_tokens": 1_024}, None),
+            (
+                "claude-haiku-4-5-20251001",
+                "high",
+                {"type": "enabled", "budget_tokens": 6_144},
+                None,
+            ),
+        ],
+    )
+    def test_thinking_is_an_effort_or_a_budget(
+        self,
+        server: ModelServer,
+        model_id: str,
+        level: str,
+        thinking: dict[str, Any] | None,
+        effort: dict[str, str] | None,
+    ) -> None:
+        request = ModelRequest(HELLO.messages, thinking_level=level)
+        body = self.sent(server, request, model_id=model_id).body
+        assert (body.get("thinking"), body.get("output_config")) == (thinking, effort)
+
+    def test_a_signature_is_kept_and_goes_back_with_its_thinking(self, server: ModelServer) -> None:
+        steps = Think([], "sig-0"), Think(["Hm"], "sig-1"), Say(["So."]), Finish()
+        answer = self.message(server, *steps)
+        assert answer.content == (Thinking("", "sig-0"), Thinking("Hm", "sig-1"), Text("So."))
+        sent = self.sent(server, ModelRequest((*HELLO.messages, answer, *HELLO.messages)))
+        assert sent.body["messages"][1]["content"] == [
+            {"type": "thinking", "thinking": "", "signature": "sig-0"},
+            {"type": "thinking", "thinking": "Hm", "signature": "sig-1"},
+            {"type": "text", "text": "So."},
+        ]
+
+    def test_encrypted_thinking_goes_back_as_it_came(self, server: ModelServer) -> None:
+        answer = self.message(server, Think([], "", redacted="enc"), Say(["So."]), Finish())
+        sent = self.sent(server, ModelRequest((*HELLO.messages, answer, *HELLO.messages)))
+        block = sent.body["messages"][1]["content"][0]
+        assert block == {"type": "redacted_thinking", "data": "enc"}
+
+    def test_an_empty_block_takes_no_index(self, server: ModelServer) -> None:
+        answer = self.message(server, Say([""]), Ask("a", "t", []), Finish("tool_use"))
+        assert answer.content == (ToolCall("a", "t", {}),)
+
+    def test_the_conversation_is_told_as_the_protocol_has_it(self, server: ModelServer) -> None:
+        picture = Image("image/png", "aGk=")
+        messages = (
+            UserMessage((Text("See"), picture), 0),
+            UserMessage((Text(" "),), 0),
+            AssistantMessage((Thinking("Hm"), Text(""), ToolCall("f:0", "t", [1])), 0),
+            ToolResultMessage("f:0", "t", (Text(""), picture), 0, is_error=True),
+            UserMessage((Text("And?"),), 0),
+        )
+        sent = self.sent(server, ModelRequest(messages))
+        assert sent.path == "/v1/messages"
+        assert sent.body["max_tokens"] == 8_192
+        result = {
+            "type": "tool_result",
+            "tool_use_id": "f_0",
+            "is_error": True,
+            "content": [PICTURE_BLOCK],
+        }
+        call = {"type": "tool_use", "id": "f_0", "name": "t", "input": {"input": [1]}}
+        assert sent.body["messages"] == [
+            {"role": "user", "content": [{"type": "text", "text": "See"}, PICTURE_BLOCK]},
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
+        ]
