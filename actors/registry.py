@@ -1,6 +1,7 @@
 """Session key -> the actor here: started when needed, stopped when idle."""
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -14,16 +15,17 @@ from actors.models.base import Model, ModelRequest
 from actors.models.catalog import ModelCatalog
 from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
 from actors.runs.context import build_context
+from actors.runs.conversation import Recent, message_of
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
-from actors.session import events as e
-from actors.session.messages import Message, ToolResultMessage
-from actors.session.state import Run, SessionState
+from actors.session.messages import Message
+from actors.session.state import SessionState
 from actors.session_actor import Ask, Passivate, Ready, Report, SessionActor
 from actors.timers import Timers
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
+from persistence.records import Head
 
 ASK_TIMEOUT_S = 60.0
 RESTARTS_MAX = 3
@@ -239,14 +241,19 @@ class SessionRegistry:
             loaded.feed.close()
 
     def start_run(
-        self, actor: pykka.ActorRef[SessionActor], state: SessionState, run: Run
+        self,
+        actor: pykka.ActorRef[SessionActor],
+        head: Head,
+        state: SessionState,
+        recent: Recent,
     ) -> RunWorker:
-        """Begin to work on a run, on a thread of its own."""
+        """Begin to work on the state's run, on a thread of its own."""
+        assert state.run is not None
         worker = RunWorker(
             _RunSession(actor),
-            run.prompt_id,
+            state.run.prompt_id,
             lambda: self.models.find(state.model),
-            lambda model: self._request(state, model),
+            lambda model: self._request(head, state, recent, model),
             limits=self._settings,
             timers=self._timers,
             now_ms=self._now_ms,
@@ -293,41 +300,25 @@ class SessionRegistry:
             if self._loaded.get(key) is loaded:
                 del self._loaded[key]
 
-    def _request(self, state: SessionState, model: Model) -> ModelRequest:
+    def _request(
+        self, head: Head, state: SessionState, recent: Recent, model: Model
+    ) -> ModelRequest:
+        """Return what the model is told: recent messages, older ones from the log if they fit."""
         messages = build_context(
-            self._messages(state), context_tokens=model.context_tokens, summary=state.summary
+            itertools.chain(recent.messages, self._older(head, state, recent.since + 1)),
+            context_tokens=model.context_tokens,
+            summary=state.summary,
         )
         return ModelRequest(messages, thinking_level=state.thinking_level)
 
-    def _messages(self, state: SessionState) -> Iterator[Message]:
-        """Yield the messages up to the state, the newest first."""
-        head = self.log.head(stream_of(state.key))
-        assert head is not None
+    def _older(self, head: Head, state: SessionState, before: int) -> Iterator[Message]:
         stored = self.log.read(
-            head,
-            after=state.context_seq - 1,
-            before=state.version + 1,
-            newest_first=True,
-            paged=True,
+            head, after=state.context_seq - 1, before=before, newest_first=True, paged=True
         )
         for each in stored:
-            event = decode(head.stream_id, each)
-            if isinstance(event, e.MessageCompleted):
-                yield event.message
-            elif isinstance(event, e.ToolCompleted):
-                yield result_of(event)
-
-
-def result_of(event: e.ToolCompleted) -> ToolResultMessage:
-    """Return a tool's result as the message of the conversation that it is."""
-    return ToolResultMessage(
-        event.tool_call_id,
-        event.tool_name,
-        event.content,
-        event.at,
-        event.is_error,
-        event.details,
-    )
+            message = message_of(decode(head.stream_id, each))
+            if message is not None:
+                yield message
 
 
 class _RunSession:

@@ -9,6 +9,7 @@ import pykka
 
 from actors.feed import Committed, Feed
 from actors.replay import CODEC, state_at, stream_of
+from actors.runs.conversation import Conversation, Recent
 from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import decide
@@ -69,9 +70,13 @@ class Surroundings(Protocol):
         """Return the time in milliseconds since the epoch."""
 
     def start_run(
-        self, actor: "pykka.ActorRef[SessionActor]", state: SessionState, run: Run
+        self,
+        actor: "pykka.ActorRef[SessionActor]",
+        head: Head,
+        state: SessionState,
+        recent: Recent,
     ) -> RunHandle:
-        """Begin to work on a run."""
+        """Begin to work on the state's run; ``head`` is where the log ends with that state."""
 
     def gone(self, key: str, actor: "pykka.ActorRef[SessionActor]", *, failed: bool) -> None:
         """Take note that the actor has stopped."""
@@ -94,6 +99,7 @@ class SessionActor(pykka.ThreadingActor):
         self._around = surroundings
         self._head: Head | None = None
         self._state = SessionState(key)
+        self._conversation = Conversation(since=0)
         self._run: RunHandle | None = None
         self._broken: PersistenceError | None = None
 
@@ -103,6 +109,7 @@ class SessionActor(pykka.ThreadingActor):
             claim = Claim(stream_of(self._key), self._around.owner)
             self._head = self._around.writer.submit(claim).result(APPEND_TIMEOUT_S)
             self._state = state_at(self._around.log, self._head)
+            self._conversation = Conversation(since=self._state.version)
             self._feed.install(self._state)
             if not self._state.idle:
                 reason = "The process that ran it ended."
@@ -157,6 +164,7 @@ class SessionActor(pykka.ThreadingActor):
             raise
         before, self._state = self._state, state
         self._feed.publish(committed)
+        self._conversation.follow(committed)
         self._follow_run(before.run, state)
         return committed[0].seq
 
@@ -195,7 +203,8 @@ class SessionActor(pykka.ThreadingActor):
         if before is not None and (run is None or run.prompt_id != before.prompt_id):
             self._stop_run()
         if run is not None and (before is None or run.prompt_id != before.prompt_id):
-            self._run = self._around.start_run(self.actor_ref, state, run)
+            recent = self._conversation.recent(state.context_seq)
+            self._run = self._around.start_run(self.actor_ref, self._require_head(), state, recent)
 
     def _stop_run(self) -> None:
         run, self._run = self._run, None

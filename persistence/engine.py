@@ -42,25 +42,33 @@ def is_sqlite(url: sa.URL) -> bool:
 
 def write_engine(url: sa.URL) -> sa.Engine:
     """Return the engine of the one writing connection."""
-    return _engine(url, begin="BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+    engine = _engine(url, pool_size=1, max_overflow=0)
+    if is_sqlite(url):
+
+        @sa.event.listens_for(engine, "begin")
+        def _begun(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
 
 
 def read_engine(url: sa.URL) -> sa.Engine:
-    """Return the engine for reads; on SQLite its connections can't write."""
+    """Return the engine for reads, each a statement of its own; on SQLite it can't write."""
     return _engine(
         url,
-        begin="BEGIN",
         query_only=True,
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,
         pool_size=READ_CONNECTIONS_MAX,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_MS / 1000,
     )
 
 
-def _engine(url: sa.URL, *, begin: str, query_only: bool = False, **pool: Any) -> sa.Engine:  # noqa: ANN401 - SQLAlchemy's own options
+def _engine(url: sa.URL, *, query_only: bool = False, **options: Any) -> sa.Engine:  # noqa: ANN401 - SQLAlchemy's own options
     arguments = {"check_same_thread": False} if is_sqlite(url) else {}
     try:
-        engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **pool)
+        engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **options)
     except NoSuchModuleError as error:
         raise DatabaseUrlError(f"No driver for {url.drivername!r} is known.") from error
     except ModuleNotFoundError as error:
@@ -68,11 +76,11 @@ def _engine(url: sa.URL, *, begin: str, query_only: bool = False, **pool: Any) -
             f"{url.drivername!r} needs the package {error.name!r}: install it."
         ) from error
     if is_sqlite(url):
-        _settle_sqlite(engine, begin, query_only=query_only)
+        _settle_sqlite(engine, query_only=query_only)
     return engine
 
 
-def _settle_sqlite(engine: sa.Engine, begin: str, *, query_only: bool) -> None:
+def _settle_sqlite(engine: sa.Engine, *, query_only: bool) -> None:
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's connection
         connection.isolation_level = None  # transactions begin where we say so, below
@@ -85,10 +93,6 @@ def _settle_sqlite(engine: sa.Engine, begin: str, *, query_only: bool) -> None:
             f"query_only = {'ON' if query_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
 
 
 @contextlib.contextmanager

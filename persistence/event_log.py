@@ -29,7 +29,9 @@ from persistence.records import (
 )
 from persistence.schema import PAGED, events, snapshots, streams
 
-READ_CHUNK_ROWS = 1_000
+READ_CHUNK_ROWS_MIN = 64
+READ_CHUNK_ROWS_MAX = 1_000
+"""A read begins with a small chunk: who reads backwards seldom wants it all."""
 
 
 class EventLog(Protocol):
@@ -171,7 +173,7 @@ class SqlEventLog:
         )
 
     def _claim(self, connection: sa.Connection, claim: Claim) -> Head:
-        row = connection.execute(_find_head(claim.stream_id)).one_or_none()
+        row = connection.execute(_find_owner(claim.stream_id)).one_or_none()
         if row is None:
             connection.execute(
                 sa.insert(streams).values(
@@ -191,9 +193,7 @@ class SqlEventLog:
                 .where(streams.c.id == row.id)
                 .values(owner=claim.owner, epoch=row.epoch + 1)
             )
-        else:
-            return _as_head(row)
-        return _as_head(connection.execute(_find_head(claim.stream_id)).one())
+        return Head(*connection.exec_driver_sql(self._sql.find_head, (claim.stream_id,)).one())
 
     def _store_snapshots(self, connection: sa.Connection, batch: Sequence[Write]) -> None:
         for write in batch:
@@ -223,8 +223,8 @@ class SqlEventLog:
     def head(self, stream_id: str) -> Head | None:
         """See EventLog.head."""
         with translated_errors(), self._reader.connect() as connection:
-            row = connection.execute(_find_head(stream_id)).one_or_none()
-        return None if row is None else _as_head(row)
+            row = connection.exec_driver_sql(self._sql.find_head, (stream_id,)).one_or_none()
+        return None if row is None else Head(*row)
 
     def read(
         self,
@@ -240,8 +240,10 @@ class SqlEventLog:
         statement = self._sql.read(newest_first=newest_first, paged=paged)
         low, high = after, before if before is not None else head.version + 1
         left = limit if limit is not None else high
+        chunk = READ_CHUNK_ROWS_MIN
         while left > 0 and high - low > 1:
-            size = min(left, READ_CHUNK_ROWS)
+            size = min(left, chunk)
+            chunk = min(chunk * 4, READ_CHUNK_ROWS_MAX)
             with translated_errors(), self._reader.connect() as connection:
                 rows = connection.exec_driver_sql(statement, (head.row, low, high, size)).fetchall()
             for row in rows:
@@ -338,6 +340,12 @@ class _Statements:
                 summary=sa.bindparam("new_summary"),
             )
         )
+        columns = streams.c
+        self.find_head = self._compile(
+            sa.select(
+                columns.id, columns.stream_id, columns.version, columns.hash, columns.epoch
+            ).where(columns.stream_id == sa.bindparam("stream_id"))
+        )
         self._reads = {
             (newest_first, paged): self._compile_read(newest_first=newest_first, paged=paged)
             for newest_first in (False, True)
@@ -412,15 +420,9 @@ def _head_row(write: Append, head: Head) -> tuple[object, ...]:
     )
 
 
-def _find_head(stream_id: str) -> sa.Select[tuple[int, str, int, bytes, int, str | None]]:
+def _find_owner(stream_id: str) -> sa.Select[tuple[int, str | None, int]]:
     columns = streams.c
-    return sa.select(
-        columns.id, columns.stream_id, columns.version, columns.hash, columns.epoch, columns.owner
-    ).where(columns.stream_id == stream_id)
-
-
-def _as_head(row: sa.Row[tuple[int, str, int, bytes, int, str | None]]) -> Head:
-    return Head(row.id, row.stream_id, row.version, row.hash, row.epoch)
+    return sa.select(columns.id, columns.owner, columns.epoch).where(columns.stream_id == stream_id)
 
 
 def _stray_heads() -> sa.Select[tuple[str, int]]:

@@ -42,7 +42,7 @@ class DemoModel:
 
     provider = PROVIDER
     model_id = MODEL_ID
-    context_tokens = 8_192
+    context_tokens = 1_024
 
     def __init__(self, *, deltas: int = 0, delay_ms: int = 0) -> None:
         self._deltas = deltas

@@ -1,0 +1,66 @@
+"""The newest messages of a loaded session, so that a run seldom has to read the log."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from actors.feed import Committed
+from actors.runs.context import estimated_tokens
+from actors.session import events as e
+from actors.session.messages import Message, ToolResultMessage
+
+TOKENS_MAX = 4_096
+"""What is kept of one session: about 16 KB of text."""
+
+
+class Recent(Struct, frozen=True):
+    """Messages, the newest first; those up to seq ``since`` are in the log only."""
+
+    messages: tuple[Message, ...]
+    since: int
+
+
+class Conversation:
+    """Follows a session's events and keeps its newest messages."""
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        self._kept: deque[tuple[int, Message, int]] = deque()
+        self._tokens = 0
+
+    def follow(self, committed: Sequence[Committed]) -> None:
+        """Take in what was committed."""
+        for each in committed:
+            message = message_of(each.event)
+            if message is not None:
+                self._keep(each.seq, message)
+        while self._tokens > TOKENS_MAX:
+            self._since, _, tokens = self._kept.popleft()
+            self._tokens -= tokens
+
+    def recent(self, first_seq: int) -> Recent:
+        """Return the newest messages from ``first_seq`` on."""
+        messages = tuple([message for seq, message, _ in reversed(self._kept) if seq >= first_seq])
+        return Recent(messages, max(self._since, first_seq - 1))
+
+    def _keep(self, seq: int, message: Message) -> None:
+        tokens = estimated_tokens(message)
+        self._kept.append((seq, message, tokens))
+        self._tokens += tokens
+
+
+def message_of(event: e.Event) -> Message | None:
+    """Return the message that an event adds to the conversation, where it adds one."""
+    if isinstance(event, e.MessageCompleted):
+        return event.message
+    if isinstance(event, e.ToolCompleted):
+        return ToolResultMessage(
+            event.tool_call_id,
+            event.tool_name,
+            event.content,
+            event.at,
+            event.is_error,
+            event.details,
+        )
+    return None
