@@ -22,7 +22,6 @@ from persistence.group_commit import GroupCommit
 from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary
 
 SNAPSHOT_EVERY_EVENTS = 1_000
-APPEND_TIMEOUT_S = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ class SessionActor(pykka.ThreadingActor):
         """Load the session and carry on where its last owner stopped."""
         try:
             claim = Claim(stream_of(self._key), self._around.owner)
-            self._head = self._around.writer.submit(claim).result(APPEND_TIMEOUT_S)
+            self._head = self._around.writer.submit(claim).result()
             self._state = state_at(self._around.log, self._head)
             self._conversation = Conversation(since=self._state.version)
             self._feed.install(self._state)
@@ -157,7 +156,7 @@ class SessionActor(pykka.ThreadingActor):
             self._require_head(), new_events, _list_entry(state), self._due_snapshot(state)
         )
         try:
-            self._head = self._around.writer.submit(append).result(APPEND_TIMEOUT_S)
+            self._head = self._around.writer.submit(append).result()
         except PersistenceError as error:
             self._broken = error
             self._halt()
@@ -217,7 +216,7 @@ class SessionActor(pykka.ThreadingActor):
         if self._state.version:
             snapshot = Snapshot(self._state.version, STATE_VERSION, encode_state(self._state))
             append = Append(self._require_head(), (), _list_entry(self._state), snapshot)
-            self._around.writer.submit(append).result(APPEND_TIMEOUT_S)
+            self._around.writer.submit(append).result()
         self._halt()
 
     def _halt(self) -> None:

@@ -23,15 +23,15 @@ class DatabaseUrlError(PersistenceError):
 
 
 def parse_url(url: str) -> sa.URL:
-    """Return the parsed URL; a folder that an SQLite file needs is made."""
+    """Return the parsed URL. Raises DatabaseUrlError."""
     try:
         parsed = sa.make_url(url)
     except ArgumentError as error:
-        raise DatabaseUrlError(f"The database URL {url!r} can't be parsed.") from error
-    if is_sqlite(parsed):
-        if not parsed.database or parsed.database == ":memory:":
-            raise DatabaseUrlError("An SQLite database needs a file: sqlite:///path/to/file.db")
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        raise DatabaseUrlError(
+            f"The database URL {url!r} can't be parsed: sqlite:///path/to/file.db is one that can."
+        ) from error
+    if is_sqlite(parsed) and (not parsed.database or parsed.database == ":memory:"):
+        raise DatabaseUrlError("An SQLite database needs a file: sqlite:///path/to/file.db")
     return parsed
 
 
@@ -96,11 +96,20 @@ def _settle_sqlite(engine: sa.Engine, *, query_only: bool) -> None:
 
 
 @contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn whatever the driver raises into StoreUnavailableError."""
+def translated_errors(*driver_errors: type[Exception]) -> Iterator[None]:
+    """Turn whatever the driver raises into StoreUnavailableError.
+
+    ``driver_errors`` is for those who use the driver without SQLAlchemy's wrapping.
+    """
+    expected: tuple[type[Exception], ...] = (
+        DBAPIError,
+        sa.exc.TimeoutError,
+        OSError,
+        *driver_errors,
+    )
     try:
         yield
-    except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
+    except expected as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise StoreUnavailableError(f"The database can't be used now: {cause}") from error
 
@@ -113,6 +122,7 @@ class SingleProcessLock:
     """
 
     def __init__(self, database: str) -> None:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
         self._path = Path(f"{database}.lock")
         self._file: int | None = None
 

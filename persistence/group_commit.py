@@ -34,13 +34,13 @@ class Ticket:
         self._outcome = outcome
         self._pending.release()
 
-    def result(self, timeout_s: float = -1) -> Head:
+    def result(self) -> Head:
         """Wait for the new head, or raise what went wrong; call it once.
 
-        After ``timeout_s`` (-1: never) it raises StoreUnavailableError: the outcome is unknown.
+        The wait has no time limit of its own: the writer resolves every ticket, and a timeout
+        would double what a wait costs.
         """
-        if not self._pending.acquire(timeout=timeout_s):
-            raise StoreUnavailableError(f"The log did not answer within {timeout_s:g} s.")
+        self._pending.acquire()
         if isinstance(self._outcome, Head):
             return self._outcome
         assert self._outcome is not None
@@ -112,7 +112,7 @@ class GroupCommit:
             writes = [write for write, _ in batch]
             try:
                 outcome = self._write(writes)
-            except Exception as error:
+            except BaseException as error:
                 self._suspect = True
                 logger.exception("The log can't be written.")
                 outcome = [_unavailable(error)] * len(batch)
@@ -151,7 +151,7 @@ class GroupCommit:
         return batch
 
 
-def _unavailable(error: Exception) -> PersistenceError:
+def _unavailable(error: BaseException) -> PersistenceError:
     if isinstance(error, PersistenceError):
         return error
     return StoreUnavailableError(f"The log can't be written: {error}")

@@ -50,9 +50,13 @@ class InMemoryEventLog:
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
         """See EventLog.write."""
         recorded_at = self._clock_us()
+        count = sum(len(write.events) for write in batch if isinstance(write, Append))
+        salts = chain.salts(self._random_bytes, count)
         with self._lock:
             return [
-                self._claim(write) if isinstance(write, Claim) else self._append(write, recorded_at)
+                self._claim(write)
+                if isinstance(write, Claim)
+                else self._append(write, recorded_at, salts)
                 for write in batch
             ]
 
@@ -66,22 +70,23 @@ class InMemoryEventLog:
             stream.head = msgspec.structs.replace(stream.head, epoch=stream.head.epoch + 1)
         return stream.head
 
-    def _append(self, write: Append, recorded_at: int) -> Head | PersistenceError:
+    def _append(
+        self, write: Append, recorded_at: int, salts: Iterator[bytes]
+    ) -> Head | PersistenceError:
         stream = self._streams[write.head.stream_id]
         if stream.head.epoch != write.head.epoch:
             return LeaseLostError(f"{write.head.stream_id} has epoch {stream.head.epoch}")
         if stream.head.version != write.head.version:
             return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
         for event in write.events:
-            stream.head = self._store(stream, event, recorded_at)
+            stream.head = self._store(stream, event, recorded_at, next(salts))
         stream.summary = write.summary
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
         return stream.head
 
-    def _store(self, stream: _Stream, event: NewEvent, recorded_at: int) -> Head:
+    def _store(self, stream: _Stream, event: NewEvent, recorded_at: int, salt: bytes) -> Head:
         head = stream.head
-        salt = self._random_bytes(chain.SALT_BYTES)
         payload_digest = chain.digest_of(salt, event.payload)
         linked = chain.link(
             head.hash,

@@ -87,7 +87,7 @@ def handle(
 ) -> None:
     """Falcon's handler for every error."""
     if isinstance(error, falcon.HTTPMethodNotAllowed):
-        error = _wrong_method(request)
+        error = _wrong_method(request, error)
     write_problem(request, response, problem_of(error))
 
 
@@ -96,8 +96,8 @@ def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None
     raise Problem(404, "Not found")
 
 
-def _wrong_method(request: falcon.Request) -> Problem:
+def _wrong_method(request: falcon.Request, error: falcon.HTTPMethodNotAllowed) -> Problem:
     """Only a session's paths tell a wrong method from an unknown path."""
     if request.path.startswith("/sessions/"):
-        return Problem(405, "Method not allowed")
+        return Problem(405, "Method not allowed", headers=dict(error.headers or {}))
     return Problem(404, "Not found")

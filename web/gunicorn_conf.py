@@ -3,27 +3,41 @@
 ``gunicorn -c web/gunicorn_conf.py web.wsgi:app`` serves as ``sessiond serve`` does.
 """
 
+import os
 import signal
 from typing import Any
 
-from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
 from persistence.native import patch, run_soon
 from web.settings import Settings, SettingsError, load_settings
 
 
 def _load() -> Settings:
     try:
-        settings = load_settings()
-        if settings.workers > 1 and is_sqlite(parse_url(settings.database_url)):
-            raise SettingsError("SQLite carries one worker: use PostgreSQL for more.")
-    except (SettingsError, DatabaseUrlError) as error:
+        return load_settings()
+    except SettingsError as error:
         raise SystemExit(f"sessiond: {error}") from error
-    return settings
 
 
 settings = _load()
 if settings.worker_class == "gevent":
     patch()
+
+
+def _check(settings: Settings) -> None:
+    """End with one line when a worker could not start with these settings."""
+    from actors.models.base import ModelError
+    from actors.models.catalog import ModelCatalog
+    from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
+
+    try:
+        if is_sqlite(parse_url(settings.database_url)) and settings.workers > 1:
+            raise SettingsError("SQLite carries one worker: use PostgreSQL for more.")
+        ModelCatalog(settings, os.environ)
+    except (SettingsError, DatabaseUrlError, ModelError) as error:
+        raise SystemExit(f"sessiond: {error}") from error
+
+
+_check(settings)
 
 STOP_EXTRA_S = 10
 
@@ -59,8 +73,12 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker h
     stop_worker = signal.getsignal(signal.SIGTERM)
     assert callable(stop_worker)
 
+    def stop_gateway() -> None:
+        gateway.stop()
+        worker.cfg.set("graceful_timeout", 0)  # what is still open is idle
+
     def terminate(number: int, frame: Any) -> None:  # noqa: ANN401 - a stack frame
-        run_soon(gateway.stop)
+        run_soon(stop_gateway)
         stop_worker(number, frame)
 
     signal.signal(signal.SIGTERM, terminate)

@@ -37,7 +37,7 @@ class DeltaGatherer:
         self._timers = timers
         self._clock_s = clock_s
         self._lock = threading.Lock()
-        self._gathered: list[Delta] = []
+        self._gathered: list[tuple[Delta, list[str]]] = []
         self._began: float | None = None
         self._sent = 0.0
         self._in_flight = False
@@ -47,11 +47,10 @@ class DeltaGatherer:
     def add(self, delta: Delta) -> None:
         """Take a delta; never blocks on the log."""
         with self._lock:
-            last = self._gathered[-1] if self._gathered else None
-            if last is not None and type(last) is type(delta) and last.index == delta.index:
-                self._gathered[-1] = replace(last, text=last.text + delta.text)
+            if self._gathered and _same_block(self._gathered[-1][0], delta):
+                self._gathered[-1][1].append(delta.text)
             else:
-                self._gathered.append(delta)
+                self._gathered.append((delta, [delta.text]))
             self._send_if_due()
 
     def close(self) -> tuple[Delta, ...]:
@@ -60,8 +59,7 @@ class DeltaGatherer:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            rest, self._gathered = tuple(self._gathered), []
-            return rest
+            return self._take()
 
     def _acknowledge(self) -> None:
         with self._lock:
@@ -90,5 +88,12 @@ class DeltaGatherer:
             send = self._start
         self._sent = now
         self._in_flight = True
-        gathered, self._gathered = tuple(self._gathered), []
-        send(gathered, self._acknowledge)
+        send(self._take(), self._acknowledge)
+
+    def _take(self) -> tuple[Delta, ...]:
+        gathered, self._gathered = self._gathered, []
+        return tuple([replace(delta, text="".join(texts)) for delta, texts in gathered])
+
+
+def _same_block(last: Delta, delta: Delta) -> bool:
+    return type(last) is type(delta) and last.index == delta.index

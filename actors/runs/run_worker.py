@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from actors.session.messages import (
     ToolResultMessage,
 )
 from actors.timers import Timers
+
+PARTS_BETWEEN_YIELDS = 32
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +111,11 @@ class RunWorker:
         try:
             with model.stream(request) as stream:
                 self._stream = stream
-                for part in stream:
+                for number, part in enumerate(stream):
                     if self._over:
                         raise RunOver
+                    if number % PARTS_BETWEEN_YIELDS == 0:
+                        time.sleep(0)  # a burst of parts must not hold up everyone else
                     if isinstance(part, Finished):
                         return self._complete(part.message, gatherer)
                     gatherer.add(part)

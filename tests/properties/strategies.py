@@ -71,9 +71,7 @@ def _field(kind: type[e.Event], name: str, hint: object) -> st.SearchStrategy[An
 
 def _events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
     hints = get_type_hints(kind)
-    fields = {
-        name: _field(kind, name, hints[name]) for name in kind.__struct_fields__
-    }
+    fields = {name: _field(kind, name, hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
 

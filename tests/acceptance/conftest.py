@@ -1,0 +1,49 @@
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import pytest
+
+from tests.acceptance.gateway import RunningGateway
+
+WORKER_CLASSES = ("gevent", "gthread")
+
+StartGateway = Callable[..., RunningGateway]
+OpenGateway = Callable[..., AbstractContextManager[RunningGateway]]
+
+_running: list[RunningGateway] = []
+
+
+@pytest.fixture(scope="module", params=WORKER_CLASSES)
+def worker_class(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> OpenGateway:
+    @contextmanager
+    def opened(**settings: object) -> Iterator[RunningGateway]:
+        with RunningGateway(tmp_path_factory.mktemp("gateway"), **settings) as gateway:
+            _running.append(gateway)
+            try:
+                yield gateway
+            finally:
+                _running.remove(gateway)
+
+    return opened
+
+
+@pytest.fixture
+def start_gateway(open_gateway: OpenGateway) -> Iterator[StartGateway]:
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(open_gateway(**settings))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    del item, call
+    report = yield
+    if report.failed:
+        for gateway in _running:
+            report.sections.append((f"sessiond at {gateway.url}", gateway.log))
+    return report

@@ -1,0 +1,316 @@
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import OpenGateway, StartGateway
+from tests.acceptance.gateway import (
+    DEADLINE_S,
+    Background,
+    RunningGateway,
+    check_log,
+    events,
+    text_of,
+    until,
+    words,
+)
+
+SCRIPTS = Path(__file__).with_name("node")
+INSTALL_DEADLINE_S = 180
+DELAY_MS = 20
+DELTAS = 60
+VERSIONS = ("ai5", "ai6", "ai6first")
+"""Aliases in node/package.json; 6.0.0 refuses fields that it does not know."""
+
+TOOL_PROMPT = 'Look here\n!think hmm, well\n!bash {"command":"pwd"}'
+TOOL_ERROR = "There is no tool named 'bash'."
+
+Script = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """Install the npm packages of node/package-lock.json once, beside this Python."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are needed")
+    lock = hashlib.sha256((SCRIPTS / "package-lock.json").read_bytes()).hexdigest()[:12]
+    folder = Path(sys.prefix) / f"node-{lock}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=sys.prefix) as temporary:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(SCRIPTS / name, temporary)
+            installed = subprocess.run(
+                ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                cwd=temporary,
+                capture_output=True,
+                text=True,
+                timeout=INSTALL_DEADLINE_S,
+                check=False,
+            )
+            if installed.returncode != 0:
+                pytest.skip(f"npm ci failed: {installed.stderr.strip().splitlines()[-1:]}")
+            with suppress(OSError):  # another run was faster
+                shutil.copytree(temporary, f"{folder}.{os.getpid()}")
+                Path(f"{folder}.{os.getpid()}").rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
+    with open_gateway(demo_delay_ms=DELAY_MS) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def slow_gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
+    """A gateway whose answers take a second, however short the prompt."""
+    with open_gateway(demo_delay_ms=DELAY_MS, demo_deltas=DELTAS) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def script(packages: Path) -> Script:
+    """Run a script of node/ to its end and return what it reports."""
+
+    def run(name: str, gateway: RunningGateway, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            node(name, gateway, *arguments),
+            env=os.environ | {"NODE_PACKAGES": str(packages)},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    return run
+
+
+def node(name: str, gateway: RunningGateway, *arguments: str) -> list[str]:
+    return ["node", "--no-warnings", str(SCRIPTS / name), gateway.url, *arguments]
+
+
+def types_of(chunks: list[dict[str, Any]]) -> list[str]:
+    """Name the chunks in order, each run of deltas once."""
+    return [kind for kind, _ in groupby(chunk["type"] for chunk in chunks)]
+
+
+def without_defaults(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if value is not None}
+
+
+def test_text_is_read_as_one_finished_part(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    read = script("read.mjs", gateway, f"{version}-text", version, "hello there, reader")
+    assert read["errors"] == []
+    assert types_of(read["chunks"]) == [
+        "start",
+        "start-step",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish-step",
+        "finish",
+    ]
+    assert read["message"]["role"] == "assistant"
+    assert read["message"]["id"] == read["chunks"][0]["messageId"]
+    assert [without_defaults(part) for part in read["message"]["parts"]] == [
+        {"type": "step-start"},
+        {"type": "text", "text": "hello there, reader", "state": "done"},
+    ]
+    assert read["chunks"][-1]["finishReason"] == "stop"
+
+
+def test_thinking_and_a_failed_tool_are_read_with_their_states(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    read = script("turns.mjs", gateway, f"{version}-tool", version, TOOL_PROMPT)
+    assert (read["status"], read["error"], read["errors"]) == ("ready", None, [])
+    assert read["called"] == [], "the client must not be asked to run the gateway's tools"
+    assert types_of(read["chunks"]) == [
+        "start",
+        "start-step",
+        "reasoning-start",
+        "reasoning-delta",
+        "reasoning-end",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+        "tool-output-error",
+        "finish-step",
+        "start-step",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish-step",
+        "finish",
+    ]
+    question, answer = read["messages"]
+    assert question["role"] == "user"
+    step, reasoning, text, tool, second_step, result = answer["parts"]
+    assert step["type"] == second_step["type"] == "step-start"
+    assert (reasoning["type"], reasoning["text"], reasoning["state"]) == (
+        "reasoning",
+        "hmm, well",
+        "done",
+    )
+    assert (text["type"], text["text"], text["state"]) == ("text", "Look here", "done")
+    assert (tool["type"], tool["toolName"], tool["state"]) == (
+        "dynamic-tool",
+        "bash",
+        "output-error",
+    )
+    assert tool["input"] == {"command": "pwd"}
+    assert tool["errorText"] == TOOL_ERROR
+    assert result["text"] == f"The tool bash answered: {TOOL_ERROR}"
+
+
+def test_two_turns_send_the_whole_history_and_the_last_message_counts(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    key = f"{version}-turns"
+    read = script("turns.mjs", gateway, key, version, "first question", "second question")
+    assert (read["status"], read["error"]) == ("ready", None)
+    assert [len(each["messages"]) for each in read["sent"]] == [1, 3]
+    spoken = [(message["role"], text_of(message)) for message in read["messages"]]
+    assert spoken == [
+        ("user", "first question"),
+        ("assistant", "first question"),
+        ("user", "second question"),
+        ("assistant", "second question"),
+    ]
+    history = gateway.get(f"/sessions/{key}/history").body["messages"]
+    assert [(message["role"], text_of(message)) for message in history] == spoken
+    assert read["finished"] == [{"isAbort": False, "isDisconnect": False, "isError": False}] * 2
+
+
+def test_a_dropped_chat_is_resumed_as_the_same_message(
+    version: str, slow_gateway: RunningGateway, script: Script
+) -> None:
+    address = "default" if version != VERSIONS[0] else "bare"  # both of the gateway's paths
+    key = f"{version}-resume"
+    read = script("resume.mjs", slow_gateway, key, version, words(DELTAS), address)
+    assert read["before"]["id"] == read["after"]["message"]["id"]
+    assert 0 < len(text_of(read["before"])) < len(words(DELTAS))
+    assert read["after"]["errors"] == []
+    assert text_of(read["after"]["message"]).strip() == words(DELTAS)
+    assert types_of(read["chunks"])[0] == "start"
+    assert types_of(read["chunks"])[-1] == "finish"
+    assert read["idle"] is None, "nothing runs any more: 204"
+    log = events(slow_gateway.folder, key)
+    assert [type(each).wire_name for each in log].count("run.completed") == 1
+
+
+def test_resuming_is_204_when_nothing_runs(gateway: RunningGateway) -> None:
+    gateway.post("/sessions/quiet/messages", {"text": "hello"})
+    for path in ("chat/stream", "chat/any-id/stream"):
+        answer = gateway.get(f"/sessions/quiet/{path}")
+        assert (answer.status, answer.body) == (204, b"")
+        assert gateway.get(f"/sessions/nobody/{path}").status == 404
+
+
+def test_a_failing_model_surfaces_its_error(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    read = script("turns.mjs", gateway, f"{version}-fail", version, "some words\n!fail boom")
+    assert (read["status"], read["error"], read["errors"]) == ("error", "boom", ["boom"])
+    assert types_of(read["chunks"])[-3:] == ["text-end", "finish-step", "error"]
+    assert read["chunks"][-1]["errorText"] == "boom"
+    assert text_of(read["messages"][-1]) == "some words"
+
+
+def test_an_abort_ends_the_stream_with_an_abort_chunk(
+    version: str, slow_gateway: RunningGateway, script: Script
+) -> None:
+    key = f"{version}-abort"
+    read = script("abort.mjs", slow_gateway, key, version, words(DELTAS))
+    assert read["aborted"] == {"ok": True}
+    assert read["errors"] == []
+    assert types_of(read["chunks"])[-3:] == ["text-end", "finish-step", "abort"]
+    partial_text = text_of(read["messages"][-1])
+    assert partial_text
+    assert words(DELTAS).startswith(partial_text.strip())
+    assert partial_text.strip() != words(DELTAS)
+    history = slow_gateway.get(f"/sessions/{key}/history").body["messages"]
+    assert text_of(history[-1]) == partial_text
+    check_log(slow_gateway.folder)
+
+
+def test_a_full_queue_is_an_error_of_the_chat(start_gateway: StartGateway, script: Script) -> None:
+    gateway = start_gateway(queue_max=0, demo_delay_ms=DELAY_MS)
+    running = Background(partial(gateway.post, "/sessions/full/messages", {"text": words(1_000)}))
+    gateway.until_answering("full")
+    read = script("turns.mjs", gateway, "full", VERSIONS[-1], "no room")
+    assert read["status"] == "error"
+    assert json.loads(read["error"])["error"] == "Queue full (0 pending)."
+    gateway.post("/sessions/full/abort")
+    assert running.result().status == 409
+
+
+def test_eventsource_reconnects_over_a_kill_without_a_gap_or_a_repeat(
+    packages: Path, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(demo_delay_ms=DELAY_MS)
+    for text in (words(1_000, "long"), words(20, "short")):
+        with gateway.stream("/sessions/follow/chat", method="POST", body={"text": text}) as chat:
+            assert chat.status == 200
+    gateway.until_answering("follow")
+    follower = subprocess.Popen(
+        node("follow.mjs", gateway, "follow"),
+        env=os.environ | {"NODE_PACKAGES": str(packages)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines: list[dict[str, Any]] = []
+
+    def gather() -> None:
+        assert follower.stdout is not None
+        lines.extend(json.loads(line) for line in follower.stdout)
+
+    gathering = Background(gather)
+    try:
+        until(lambda: any(line.get("type") == "token" for line in lines), "the client reads")
+        gateway.restart()
+        gateway.until_idle("follow")
+        head = len(events(gateway.folder, "follow"))
+        assert follower.stdin is not None
+        follower.stdin.write(f"{head}\n")
+        follower.stdin.flush()
+        assert follower.wait(DEADLINE_S) == 0
+    finally:
+        follower.kill()
+        follower.wait()
+        gathering.result()
+        for pipe in (follower.stdin, follower.stdout):
+            assert pipe is not None
+            pipe.close()
+    assert any("error" in line for line in lines), "the kill has to break the connection"
+    hellos = [int(line["id"]) for line in lines if line.get("type") == "hello"]
+    assert len(hellos) == 2
+    assert hellos[1] > 0
+    ids = [int(line["id"]) for line in lines if line.get("type") not in (None, "hello")]
+    assert ids == list(range(1, head + 1))

@@ -1,0 +1,30 @@
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from persistence.engine import parse_url, read_engine, write_engine
+from persistence.event_log import EventLog, SqlEventLog
+from persistence.migration import ensure_schema
+from tests.contracts.event_log_contract import EventLogContract, OpenLog
+
+
+class TestSqliteLog(EventLogContract):
+    @pytest.fixture
+    def open_log(self, tmp_path: Path) -> Iterator[OpenLog]:
+        names = itertools.count()
+        with contextlib.ExitStack() as opened:
+
+            def open_one(
+                *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
+            ) -> EventLog:
+                url = parse_url(f"sqlite:///{tmp_path / f'{next(names)}.db'}")
+                writer, reader = write_engine(url), read_engine(url)
+                log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
+                opened.callback(log.close)
+                ensure_schema(writer)
+                return log
+
+            yield open_one

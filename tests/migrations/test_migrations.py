@@ -1,0 +1,181 @@
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.dialects import registry
+
+from persistence.engine import is_sqlite, parse_url, read_engine, write_engine
+from persistence.errors import SchemaMismatchError, StoreUnavailableError
+from persistence.event_log import SqlEventLog
+from persistence.migration import MIGRATE_COMMAND, ensure_schema, migrate
+from persistence.records import Claim, Head
+from persistence.schema import metadata
+
+NEWEST = "0001"
+TRIGGERS = {"events_no_delete", "events_no_replace", "events_no_update", "streams_no_delete"}
+
+# ensure_schema looks at the URL to know whose schema it may change. This name brings SQLite in
+# under a URL that is not SQLite's: the refusal is then seen for real, without another server.
+registry.register(
+    "elsewhere.pysqlite", "sqlalchemy.dialects.sqlite.pysqlite", "SQLiteDialect_pysqlite"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[sa.Engine]:
+    engine = write_engine(parse_url(f"sqlite:///{path}"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def elsewhere(path: Path) -> Iterator[sa.Engine]:
+    engine = write_engine(parse_url(f"elsewhere+pysqlite:///{path}"))
+    assert not is_sqlite(engine.url)
+    yield engine
+    engine.dispose()
+
+
+def run(path: Path, statement: str) -> list[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def names(path: Path) -> set[str]:
+    return {name for (name,) in run(path, "SELECT name FROM sqlite_master")}
+
+
+def definitions(path: Path, kind: str) -> dict[str, list[str]]:
+    """Return what sqlite_master says, in lines without order or white space."""
+    found = run(
+        path,
+        f"SELECT name, sql FROM sqlite_master WHERE type = '{kind}' AND sql IS NOT NULL"
+        " AND name != 'alembic_version'",
+    )
+    return {
+        name: sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in sql.split("\n"))
+        for name, sql in found
+    }
+
+
+def test_a_new_database_gets_the_newest_schema(engine: sa.Engine, path: Path) -> None:
+    ensure_schema(engine)
+    assert run(path, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
+    assert run(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_the_migrated_schema_has_no_difference_that_alembic_sees(engine: sa.Engine) -> None:
+    ensure_schema(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("kind", ["table", "index"])
+def test_the_migrated_schema_is_the_declared_one_in_sqlites_own_words(
+    engine: sa.Engine, path: Path, tmp_path: Path, kind: str
+) -> None:
+    """Alembic looks past an index's WHERE, constraint names and primary keys."""
+    ensure_schema(engine)
+    declared = write_engine(parse_url(f"sqlite:///{tmp_path / 'declared.db'}"))
+    metadata.create_all(declared)
+    declared.dispose()
+    found = definitions(path, kind)
+    assert found == definitions(tmp_path / "declared.db", kind)
+    assert len(found) == {"table": 3, "index": 2}[kind]
+
+
+def test_the_indexes_are_partial(engine: sa.Engine, path: Path) -> None:
+    ensure_schema(engine)
+    indexes = {name: line for name, (line,) in definitions(path, "index").items()}
+    assert indexes["ix_streams_active"].endswith(" WHERE active")
+    assert " WHERE type IN (" in indexes["ix_events_paged"]
+
+
+def test_the_triggers_are_there(engine: sa.Engine, path: Path) -> None:
+    ensure_schema(engine)
+    assert set(definitions(path, "trigger")) == TRIGGERS
+
+
+def test_migrating_again_changes_nothing(engine: sa.Engine, path: Path) -> None:
+    assert migrate(engine) == NEWEST
+    before = names(path)
+    url = engine.url
+    with contextlib.closing(SqlEventLog(write_engine(url), read_engine(url))) as log:
+        (head,) = log.write([Claim("stream", "me")])
+        assert migrate(engine) == NEWEST
+        ensure_schema(engine)
+        assert isinstance(head, Head)
+        assert log.head("stream") == head
+    assert names(path) == before
+    assert run(path, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
+
+
+@pytest.mark.parametrize("use", [ensure_schema, migrate])
+def test_a_newer_schema_is_refused_and_left_alone(
+    engine: sa.Engine, path: Path, use: type[object]
+) -> None:
+    ensure_schema(engine)
+    run(path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatchError, match=f"9999 is newer .* knows up to {NEWEST}"):
+        use(engine)
+    assert run(path, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+@pytest.mark.parametrize("obstacle", ["streams", "events", "snapshots"])
+def test_half_a_migration_leaves_nothing(engine: sa.Engine, path: Path, obstacle: str) -> None:
+    run(path, f"CREATE TABLE {obstacle} (id INTEGER)")
+    with pytest.raises(StoreUnavailableError, match=f"{obstacle} already exists"):
+        ensure_schema(engine)
+    assert names(path) == {obstacle}
+    run(path, f"DROP TABLE {obstacle}")
+    ensure_schema(engine)
+    assert set(definitions(path, "table")) == {"streams", "events", "snapshots"}
+    assert set(definitions(path, "trigger")) == TRIGGERS
+
+
+def test_a_migration_that_fails_at_its_last_statement_leaves_nothing(
+    engine: sa.Engine, path: Path
+) -> None:
+    run(path, "CREATE TABLE mine (id INTEGER)")
+    run(
+        path,
+        "CREATE TRIGGER streams_no_delete BEFORE DELETE ON mine BEGIN SELECT 1; END",
+    )
+    with pytest.raises(StoreUnavailableError, match="streams_no_delete already exists"):
+        ensure_schema(engine)
+    assert names(path) == {"mine", "streams_no_delete"}
+
+
+def test_another_database_is_never_migrated_unasked(elsewhere: sa.Engine, path: Path) -> None:
+    with pytest.raises(SchemaMismatchError) as caught:
+        ensure_schema(elsewhere)
+    assert "not there yet" in str(caught.value)
+    assert NEWEST in str(caught.value)
+    assert f"Run: {MIGRATE_COMMAND}" in str(caught.value)
+    assert names(path) == set()
+
+
+def test_another_database_is_used_once_it_was_migrated(elsewhere: sa.Engine) -> None:
+    assert migrate(elsewhere) == NEWEST
+    ensure_schema(elsewhere)
+
+
+def test_another_database_with_a_newer_schema_is_refused(elsewhere: sa.Engine, path: Path) -> None:
+    migrate(elsewhere)
+    run(path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatchError, match="newer"):
+        ensure_schema(elsewhere)
