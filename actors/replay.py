@@ -1,5 +1,6 @@
 """States and events read back from the log, as the session's own actor would give them."""
 
+import logging
 from collections.abc import Iterator
 
 import msgspec
@@ -12,6 +13,8 @@ from persistence import chain
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog
 from persistence.records import GENESIS_HASH, Head, StoredEvent
+
+logger = logging.getLogger(__name__)
 
 STREAM_PREFIX = "session:"
 
@@ -40,12 +43,10 @@ def state_at(log: EventLog, head: Head, at: int | None = None) -> SessionState:
     the hash chain; raises CorruptLogError at the first one that doesn't fit.
     """
     end = head.version if at is None else min(at, head.version)
-    snapshot = log.snapshot(head, STATE_VERSION, at=end)
-    state = SessionState(head.stream_id.removeprefix(STREAM_PREFIX))
-    previous = GENESIS_HASH
-    if snapshot is not None:
-        state = decode_state(snapshot.state)
-        previous = _hash_at(log, head, snapshot.seq)
+    state = _snapshot_before(log, head, end) or SessionState(
+        head.stream_id.removeprefix(STREAM_PREFIX)
+    )
+    previous = _hash_at(log, head, state.version) if state.version else GENESIS_HASH
     stored = list(log.read(head, after=state.version, before=end + 1))
     seq, last_hash = chain.verify(head.stream_id, stored, after=state.version, previous=previous)
     if seq != end or (end == head.version and last_hash != head.hash):
@@ -63,6 +64,18 @@ def replay(
         event = decode(head.stream_id, stored)
         state = evolve(state, event)
         yield Committed(stored.seq, event, state)
+
+
+def _snapshot_before(log: EventLog, head: Head, end: int) -> SessionState | None:
+    """Return a stored state, None where there is no readable one: the events say it all."""
+    snapshot = log.snapshot(head, STATE_VERSION, at=end)
+    if snapshot is None:
+        return None
+    try:
+        return decode_state(snapshot.state)
+    except msgspec.MsgspecError:
+        logger.exception("A snapshot of %s is damaged; replaying instead.", head.stream_id)
+        return None
 
 
 def _hash_at(log: EventLog, head: Head, seq: int) -> bytes:

@@ -32,7 +32,6 @@ EVENTS = {1: 2_000, 8: 8_000, 64: 25_600}
 QUICK_SHARE = 4
 P99_MS_MAX = 10.0
 RATIO_LEAST = 0.6
-TIMEOUT_S = 30.0
 
 PAYLOAD = b'{"message":{"content":[{"text":"%b","type":"text"}],"role":"user"}}' % (b"x" * 236)
 SUMMARY = Summary(listed=True, active=True, body=b'{"sessionKey":"%b"}' % (b"s" * 230))
@@ -80,7 +79,7 @@ def _results(kind: Kind, sessions: int, samples: Samples) -> list[Result]:
         case = f"{kind}, {sessions} sessions; raw {baseline}"
         theirs = f"{samples.median(baseline, 'per_s'):,.0f}/s"
         ratio = samples.ratio("ours", baseline, "per_s")
-        if (kind, sessions, baseline) == ("gevent", 64, "events"):
+        if (kind, sessions, baseline) == ("gevent", 64, "events and heads"):
             results.append(at_least(case, ours, theirs, ratio, RATIO_LEAST))
         else:
             results.append(Result(case, ours, theirs, ratio))
@@ -136,7 +135,7 @@ class _Sessions:
         head, writer, taken = self._heads[index], self._writer, self._latencies_s
         for _ in range(self._appends_each):
             began = time.perf_counter()
-            head = writer.submit(Append(head, (EVENT,), SUMMARY)).result(TIMEOUT_S)
+            head = writer.submit(Append(head, (EVENT,), SUMMARY)).result()
             taken.append(time.perf_counter() - began)
         self._heads[index] = head
 

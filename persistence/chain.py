@@ -78,6 +78,9 @@ def verify(
             raise CorruptLogError(stream_id, seq, f"epoch {event.epoch} follows epoch {epoch}")
         epoch = event.epoch
         _verify_payload(stream_id, event)
+        texts: tuple[object, ...] = (event.type, event.principal, event.correlation_id)
+        if bytes in map(type, texts):  # they would be hashed as base64, as text that looks so
+            raise CorruptLogError(stream_id, seq, "the envelope holds bytes where text was written")
         try:
             linked = link(
                 previous, stream_id, seq, epoch, event.recorded_at, event, event.payload_digest

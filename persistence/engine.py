@@ -16,6 +16,7 @@ from persistence.errors import PersistenceError, StoreLockedError, StoreUnavaila
 BUSY_TIMEOUT_MS = 5_000
 READ_CONNECTIONS_MAX = 8
 LOCK_POLL_S = 0.05
+HOLDER_SIGNS_S = 1.0
 
 
 class DatabaseUrlError(PersistenceError):
@@ -129,14 +130,19 @@ class SingleProcessLock:
     def acquire(self, *, sibling_wait_s: float) -> None:
         """Take the lock or raise StoreLockedError, which names who holds it."""
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + sibling_wait_s
+        began = time.monotonic()
         while not self._try():
-            pid, parent = self._holder()
-            if parent != os.getppid() or time.monotonic() > deadline:
+            waited_s = time.monotonic() - began
+            holder = self._holder()
+            # A holder that hasn't signed yet may be a sibling: look again in a moment.
+            if waited_s > (HOLDER_SIGNS_S if holder is None else 0) and (
+                holder is None or holder[1] != os.getppid() or waited_s > sibling_wait_s
+            ):
                 self.release()
                 raise StoreLockedError(
-                    f"Process {pid} already serves {self._path.with_suffix('')}. SQLite carries "
-                    "one process: stop that one first, or use PostgreSQL for many."
+                    f"Process {holder[0] if holder else 'unknown'} already serves "
+                    f"{self._path.with_suffix('')}. SQLite carries one process: stop that one "
+                    "first, or use PostgreSQL for many."
                 )
             time.sleep(LOCK_POLL_S)
         os.ftruncate(self._file, 0)
@@ -156,6 +162,19 @@ class SingleProcessLock:
             return False
         return True
 
-    def _holder(self) -> tuple[int, int]:
+    def _holder(self) -> tuple[int, int] | None:
+        """Return the holder's process and its parent; None before it has signed."""
         words = self._path.read_text().split()
-        return (int(words[0]), int(words[1])) if len(words) == 2 else (0, 0)
+        if len(words) != 2 or not _is_alive(int(words[0])):
+            return None
+        return int(words[0]), int(words[1])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

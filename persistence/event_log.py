@@ -54,8 +54,9 @@ class EventLog(Protocol):
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
         """Carry out a batch in one transaction; return a new head, or an error, for each.
 
-        A write that conflicts changes nothing and does not disturb the others. When this
-        returns, what it acknowledges is durable. When it raises, nothing may be assumed.
+        A write that conflicts changes nothing and does not disturb the others, which then may
+        take a transaction each. When this returns, what it acknowledges is durable. When it
+        raises, nothing may be assumed.
         """
 
     def reopen(self) -> None:
@@ -360,9 +361,8 @@ def _chain(
     head = write.head
     stream, stream_id, epoch = head.row, head.stream_id, head.epoch
     seq, previous = head.version, head.hash
-    for event in write.events:
+    for event, salt in zip(write.events, salts, strict=False):
         seq += 1
-        salt = next(salts)
         digest = chain.digest_of(salt, event.payload)
         previous = chain.link(previous, stream_id, seq, epoch, recorded_at, event, digest)
         rows.append(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from persistence.errors import PersistenceError, StoreBusyError, StoreUnavailableError
 from persistence.event_log import EventLog
+from persistence.native import Gate, gate_maker
 from persistence.records import Append, Head, Write
 
 QUEUE_MAX = 10_000
@@ -16,35 +17,45 @@ BATCH_ROWS_MAX = 1_000
 logger = logging.getLogger(__name__)
 
 
+class _Batch:
+    """Writes that become one transaction; everyone who waits for it waits at one gate."""
+
+    __slots__ = ("gate", "outcome", "rows", "writes")
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.writes: list[Write] = []
+        self.rows = 0
+        self.outcome: Sequence[Head | PersistenceError] = ()
+
+    def resolve(self, outcome: Sequence[Head | PersistenceError]) -> None:
+        self.outcome = outcome
+        self.gate.set()
+
+
 class Ticket:
-    """What a write leads to, for the one who waits for it: a future of one lock.
+    """What a write leads to, for the one who waits for it.
 
     concurrent.futures.Future was measured at four times the cost of a whole wait like this one.
     """
 
-    __slots__ = ("_outcome", "_pending")
+    __slots__ = ("_batch", "_index")
 
-    def __init__(self) -> None:
-        self._pending = threading.Lock()
-        self._pending.acquire()
-        self._outcome: Head | PersistenceError | None = None
-
-    def resolve(self, outcome: Head | PersistenceError) -> None:
-        """Set the outcome, once."""
-        self._outcome = outcome
-        self._pending.release()
+    def __init__(self, batch: _Batch, index: int) -> None:
+        self._batch = batch
+        self._index = index
 
     def result(self) -> Head:
-        """Wait for the new head, or raise what went wrong; call it once.
+        """Wait for the new head, or raise what went wrong.
 
-        The wait has no time limit of its own: the writer resolves every ticket, and a timeout
+        The wait has no time limit of its own: the writer resolves every batch, and a timeout
         would double what a wait costs.
         """
-        self._pending.acquire()
-        if isinstance(self._outcome, Head):
-            return self._outcome
-        assert self._outcome is not None
-        raise self._outcome
+        self._batch.gate.wait()
+        outcome = self._batch.outcome[self._index]
+        if isinstance(outcome, Head):
+            return outcome
+        raise outcome
 
 
 class GroupCommit:
@@ -66,9 +77,11 @@ class GroupCommit:
         self._queue_max = queue_max
         self._batch_rows_max = batch_rows_max
         self._window_s = window_ms / 1000
-        self._waiting: deque[tuple[Write, Ticket]] = deque()
+        self._make_gate = gate_maker()
         self._lock = threading.Lock()
         self._wake = threading.Lock()  # held while the writer sleeps
+        self._batches: deque[_Batch] = deque()
+        self._waiting = 0
         self._sleeping = False
         self._closing = False
         self._suspect = False
@@ -84,40 +97,44 @@ class GroupCommit:
         Raises StoreBusyError when the queue is full. The ticket raises ConflictError or
         LeaseLostError when nothing was written, StoreUnavailableError when that is unknown.
         """
-        ticket = Ticket()
+        rows = len(write.events) if isinstance(write, Append) else 1
         with self._lock:
             if self._closing:
                 raise StoreUnavailableError("The log is closed.")
-            if len(self._waiting) >= self._queue_max:
+            if self._waiting >= self._queue_max:
                 raise StoreBusyError(f"{self._queue_max} writes are waiting.")
-            self._waiting.append((write, ticket))
-            self._rouse()
-        return ticket
+            if not self._batches or self._batches[-1].rows + rows > self._batch_rows_max:
+                self._batches.append(_Batch(self._make_gate()))
+            batch = self._batches[-1]
+            batch.writes.append(write)
+            batch.rows += rows
+            self._waiting += 1
+            if self._sleeping:
+                self._rouse()
+            return Ticket(batch, len(batch.writes) - 1)
 
     def close(self) -> None:
         """Write what is queued, then stop; blocks until that is done."""
         with self._lock:
             self._closing = True
-            self._rouse()
+            if self._sleeping:
+                self._rouse()
         if self._thread.is_alive():
             self._thread.join()
 
     def _rouse(self) -> None:
-        if self._sleeping:
-            self._sleeping = False
-            self._wake.release()
+        self._sleeping = False
+        self._wake.release()
 
     def _run(self) -> None:
-        while batch := self._take():
-            writes = [write for write, _ in batch]
+        while (batch := self._take()) is not None:
             try:
-                outcome = self._write(writes)
+                outcome = self._write(batch.writes)
             except BaseException as error:
                 self._suspect = True
                 logger.exception("The log can't be written.")
-                outcome = [_unavailable(error)] * len(batch)
-            for (_, ticket), result in zip(batch, outcome, strict=True):
-                ticket.resolve(result)
+                outcome = [_unavailable(error)] * len(batch.writes)
+            batch.resolve(outcome)
 
     def _write(self, writes: Sequence[Write]) -> list[Head | PersistenceError]:
         if self._suspect:
@@ -125,30 +142,26 @@ class GroupCommit:
             self._suspect = False
         return self._log.write(writes)
 
-    def _take(self) -> list[tuple[Write, Ticket]]:
-        """Wait for writes and take as many as fit one batch; none when closing."""
+    def _take(self) -> _Batch | None:
+        """Wait for writes and take the oldest batch; None when closing."""
         with self._lock:
-            if not self._waiting:
+            if not self._batches:
                 if self._closing:
-                    return []
+                    return None
                 self._sleeping = True
                 self._wake.acquire(blocking=False)
         if self._sleeping:
-            self._wake.acquire()
-            self._wake.release()
+            with self._wake:
+                pass
         # Even without a window, let those who are ready queue theirs first: otherwise the first
         # to come commits alone, and everyone else waits for that commit as well as their own.
         time.sleep(self._window_s)
-        batch: list[tuple[Write, Ticket]] = []
-        rows = 0
         with self._lock:
-            while self._waiting and (not batch or rows < self._batch_rows_max):
-                write = self._waiting[0][0]
-                rows += len(write.events) if isinstance(write, Append) else 1
-                if batch and rows > self._batch_rows_max:
-                    break
-                batch.append(self._waiting.popleft())
-        return batch
+            if not self._batches:
+                return None
+            batch = self._batches.popleft()
+            self._waiting -= len(batch.writes)
+            return batch
 
 
 def _unavailable(error: BaseException) -> PersistenceError:

@@ -42,6 +42,43 @@ def native_caller() -> Caller:
     return call_natively
 
 
+class Gate(Protocol):
+    """Lets all who wait pass once it is set."""
+
+    def set(self) -> None:
+        """Let everyone pass, now and later."""
+
+    def wait(self) -> object:
+        """Wait until it is set."""
+
+
+class LockGate:
+    """A gate of one lock, which each lets the next one through. Implements Gate.
+
+    Half the cost of an Event between threads.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """See Gate.set."""
+        self._lock.release()
+
+    def wait(self) -> object:
+        """See Gate.wait."""
+        with self._lock:
+            return True
+
+
+def gate_maker() -> Callable[[], Gate]:
+    """Return what makes the cheapest gates here: between greenlets an Event is."""
+    return threading.Event if _is_patched() else LockGate
+
+
 def patch() -> None:
     """Make this process's blocking calls yield to other greenlets; call it first of all."""
     from gevent import monkey

@@ -47,12 +47,6 @@ streams = Table(
     Column("listed", Boolean, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("summary", LargeBinary, nullable=False),
-    Index(
-        "ix_streams_active",
-        "id",
-        sqlite_where=text("active"),
-        postgresql_where=text("active"),
-    ),
 )
 
 events = Table(

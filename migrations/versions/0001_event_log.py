@@ -45,13 +45,6 @@ def upgrade() -> None:
         sa.Column("summary", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("stream_id", name="uq_streams_stream_id"),
     )
-    op.create_index(
-        "ix_streams_active",
-        "streams",
-        ["id"],
-        sqlite_where=sa.text("active"),
-        postgresql_where=sa.text("active"),
-    )
     op.create_table(
         "events",
         sa.Column("position", KEY, primary_key=True),
