@@ -20,7 +20,7 @@ from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
 from actors.session.messages import Message
 from actors.session.state import SessionState
-from actors.session_actor import Ask, Passivate, Ready, Report, SessionActor
+from actors.session_actor import Ask, Passivate, Ready, Report, Reports, SessionActor
 from actors.timers import Timers
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
@@ -305,7 +305,7 @@ class SessionRegistry:
     ) -> ModelRequest:
         """Return what the model is told: recent messages, older ones from the log if they fit."""
         messages = build_context(
-            itertools.chain(recent.messages, self._older(head, state, recent.since + 1)),
+            itertools.chain(recent.newest_first(), self._older(head, state, recent.since + 1)),
             context_tokens=model.context_tokens,
             summary=state.summary,
         )
@@ -326,10 +326,16 @@ class _RunSession:
 
     def __init__(self, actor: pykka.ActorRef[SessionActor]) -> None:
         self._actor = actor
+        self._lock = threading.Lock()
+        self._reports: list[Report] = []
 
     def tell(self, command: c.RunCommand, done: Callable[[], None]) -> None:
+        with self._lock:
+            self._reports.append(Report(command, done))
+            if len(self._reports) > 1:  # the actor has been told and will take this one too
+                return
         with contextlib.suppress(pykka.ActorDeadError):
-            self._actor.tell(Report(command, done))
+            self._actor.tell(Reports(self._take))
 
     def ask(self, command: c.RunCommand) -> bool:
         try:
@@ -337,3 +343,8 @@ class _RunSession:
             return seq > 0
         except pykka.ActorDeadError:
             return False
+
+    def _take(self) -> list[Report]:
+        with self._lock:
+            reports, self._reports = self._reports, []
+            return reports

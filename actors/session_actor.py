@@ -14,7 +14,7 @@ from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import decide
 from actors.session.events import Event
-from actors.session.state import STATE_VERSION, Run, SessionState, evolve
+from actors.session.state import STATE_VERSION, Run, SessionState, evolve, fold
 from actors.session.summary import summary_of
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog
@@ -40,6 +40,12 @@ class Report(msgspec.Struct, frozen=True):
 
     command: c.RunCommand
     done: Callable[[], None]
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """There are reports to ``take``: all that have gathered go into one append."""
+
+    take: Callable[[], list[Report]]
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -112,26 +118,23 @@ class SessionActor(pykka.ThreadingActor):
             self._feed.install(self._state)
             if not self._state.idle:
                 reason = "The process that ran it ended."
-                self._execute(c.InterruptRun(self._around.now_ms(), reason))
+                self._execute([c.InterruptRun(self._around.now_ms(), reason)])
         except PersistenceError as error:
             logger.exception("Session %s can't be loaded.", self._key)
             self._broken = error  # what waits in the inbox gets this error, then comes the stop
             self.stop()
 
-    def on_receive(self, message: Ask | Report | Ready | Passivate) -> int:
-        """Handle one message; see Ask and Report."""
+    def on_receive(self, message: Ask | Reports | Ready | Passivate) -> int:
+        """Handle one message; each kind says what it does."""
         try:
-            if isinstance(message, Report):
-                try:
-                    return self._execute(message.command)
-                finally:
-                    message.done()
+            if isinstance(message, Reports):
+                return self._take_reports(message.take())
             if isinstance(message, Ready | Passivate):
                 self._require_unbroken()
                 if isinstance(message, Passivate):
                     self._passivate()
                 return 0
-            return self._execute(message.command, message.principal)
+            return self._execute([message.command], message.principal)
         except Exception:
             raise
         except BaseException as error:  # Pykka would stop every actor of the process
@@ -145,13 +148,25 @@ class SessionActor(pykka.ThreadingActor):
         """End the session's life in this process, loudly; its log is as it was."""
         self._leave(failed=True)
 
-    def _execute(self, command: c.Command, principal: str | None = None) -> int:
+    def _take_reports(self, reports: Sequence[Report]) -> int:
+        try:
+            return self._execute([report.command for report in reports])
+        finally:
+            for report in reports:
+                report.done()
+
+    def _execute(self, commands: Sequence[c.Command], principal: str | None = None) -> int:
+        """Carry out the commands as one append; return the seq of the first event, or 0."""
         self._require_unbroken()
-        events = decide(command, self._state, hold=self._around.draining)
+        events: list[Event] = []
+        state = self._state
+        for command in commands:
+            decided = decide(command, state, hold=self._around.draining)
+            state = fold(state, decided)
+            events.extend(decided)
         if not events:
             return 0
         committed, new_events = self._prepare(events, principal)
-        state = committed[-1].state
         append = Append(
             self._require_head(), new_events, _list_entry(state), self._due_snapshot(state)
         )

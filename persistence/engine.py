@@ -15,6 +15,9 @@ from persistence.errors import PersistenceError, StoreLockedError, StoreUnavaila
 
 BUSY_TIMEOUT_MS = 5_000
 READ_CONNECTIONS_MAX = 8
+CHECKPOINT_PAGES = 8_000
+"""Size of the WAL that is folded into the database: 32 MB, so that the pages which every commit
+changes are written back once for many commits."""
 LOCK_POLL_S = 0.05
 HOLDER_SIGNS_S = 1.0
 
@@ -89,6 +92,7 @@ def _settle_sqlite(engine: sa.Engine, *, query_only: bool) -> None:
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "journal_mode = WAL",
             "synchronous = FULL",  # an acknowledged append survives power loss
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
             "foreign_keys = ON",
             "recursive_triggers = ON",  # or INSERT OR REPLACE slips past the delete trigger
             f"query_only = {'ON' if query_only else 'OFF'}",

@@ -1,15 +1,20 @@
 """The one module that knows about gevent.
 
-Under gevent a blocking system call stops every greenlet, so a call that may wait for the disk is
-run on a native thread. Without gevent it is simply called.
+Under gevent a blocking system call stops every greenlet, so calls that wait for the disk are run on
+a native thread when they take long. Without gevent they are simply called.
 """
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+QUICK_S = 0.003
+SLOWNESS_KEPT = 0.98
+"""A call of 20 ms is forgotten after about 100 quick ones."""
 
 
 class Caller(Protocol):
@@ -25,21 +30,40 @@ def call_here(function: Callable[[], T], /) -> T:
 
 
 def native_caller() -> Caller:
-    """Return a caller that uses one native thread when gevent has patched this process.
+    """Return a caller that keeps slow calls away from the greenlets, where there are any.
 
-    Must be made after the fork: the native thread belongs to the process.
+    Must be made after the fork: its native thread belongs to the process.
     """
-    if not _is_patched():
-        return call_here
-    from gevent.threadpool import ThreadPool
+    return _Commits() if _is_patched() else call_here
 
-    pool: Any = ThreadPool(1)
 
-    def call_natively(function: Callable[[], T], /) -> T:
-        result: T = pool.apply(function)
+class _Commits:
+    """Calls on a native thread while calls are slow, and on the spot while they are quick.
+
+    Handing a call over costs more than a quick one takes (docs/adr/0005). One that turns out
+    slow stalls the greenlets once; the next ones go to the thread until calls have been quick
+    for a while.
+    """
+
+    def __init__(self) -> None:
+        from gevent.threadpool import ThreadPool
+
+        self._pool: Any = ThreadPool(1)
+        self._slowest_s = 0.0
+
+    def __call__(self, function: Callable[[], T], /) -> T:
+        if self._slowest_s < QUICK_S:
+            return self._timed(function)
+        result: T = self._pool.apply(self._timed, (function,))
         return result
 
-    return call_natively
+    def _timed(self, function: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        try:
+            return function()
+        finally:
+            took_s = time.perf_counter() - began
+            self._slowest_s = max(took_s, self._slowest_s * SLOWNESS_KEPT)
 
 
 class Gate(Protocol):

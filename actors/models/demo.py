@@ -42,7 +42,7 @@ class DemoModel:
 
     provider = PROVIDER
     model_id = MODEL_ID
-    context_tokens = 1_024
+    context_tokens = 512
 
     def __init__(self, *, deltas: int = 0, delay_ms: int = 0) -> None:
         self._deltas = deltas
@@ -86,8 +86,7 @@ class _DemoStream:
                 MODEL_ID,
                 "tool_use" if calls else "stop",
                 Usage(
-                    sum(_characters(message) for message in self._request.messages)
-                    // CHARACTERS_PER_TOKEN,
+                    len(text_of(last.content)) // CHARACTERS_PER_TOKEN,
                     output // CHARACTERS_PER_TOKEN,
                 ),
             )
@@ -158,7 +157,3 @@ def _arguments(name: str, text: str) -> Any:  # noqa: ANN401 - any JSON value
         return json.loads(text)
     except ValueError as error:
         raise ModelError(f"!{name} wants JSON after it: {error}") from error
-
-
-def _characters(message: UserMessage | AssistantMessage | ToolResultMessage) -> int:
-    return len(text_of(message.content))

@@ -1,7 +1,7 @@
 """The newest messages of a loaded session, so that a run seldom has to read the log."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -15,10 +15,17 @@ TOKENS_MAX = 4_096
 
 
 class Recent(Struct, frozen=True):
-    """Messages, the newest first; those up to seq ``since`` are in the log only."""
+    """The newest messages with their seqs; those up to seq ``since`` are in the log only."""
 
-    messages: tuple[Message, ...]
+    kept: tuple[tuple[int, Message, int], ...]
     since: int
+
+    def newest_first(self) -> Iterator[Message]:
+        """Yield the messages."""
+        for seq, message, _tokens in reversed(self.kept):
+            if seq <= self.since:
+                return
+            yield message
 
 
 class Conversation:
@@ -40,9 +47,8 @@ class Conversation:
             self._tokens -= tokens
 
     def recent(self, first_seq: int) -> Recent:
-        """Return the newest messages from ``first_seq`` on."""
-        messages = tuple([message for seq, message, _ in reversed(self._kept) if seq >= first_seq])
-        return Recent(messages, max(self._since, first_seq - 1))
+        """Return the newest messages from ``first_seq`` on, as they are now."""
+        return Recent(tuple(self._kept), max(self._since, first_seq - 1))
 
     def _keep(self, seq: int, message: Message) -> None:
         tokens = estimated_tokens(message)

@@ -1,7 +1,6 @@
 """One run: the model, its tools, the model again, until it stops. On a thread of its own."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -19,6 +18,7 @@ from actors.session.messages import (
     ToolResultMessage,
 )
 from actors.timers import Timers
+from persistence.native import run_soon
 
 PARTS_BETWEEN_YIELDS = 32
 
@@ -72,7 +72,7 @@ class RunWorker:
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
-        threading.Thread(target=self._run, name=f"run-{self._prompt_id}", daemon=True).start()
+        run_soon(self._run)
 
     def cancel(self) -> None:
         """Stop at the next part of the model's answer; does not block."""

@@ -115,9 +115,10 @@ def fold(state: SessionState, events: Iterable[e.Event]) -> SessionState:
 
 def preview_of(text: str) -> str:
     """Return the first 120 UTF-16 units of a text, never half a character."""
-    if len(text) * 2 <= PREVIEW_UNITS:
-        return text
-    units = text[:PREVIEW_UNITS].encode("utf-16-le", "surrogatepass")[: PREVIEW_UNITS * 2]
+    start = text[:PREVIEW_UNITS]
+    if start.isascii():
+        return start
+    units = start.encode("utf-16-le", "surrogatepass")[: PREVIEW_UNITS * 2]
     return units.decode("utf-16-le", "ignore")
 
 
