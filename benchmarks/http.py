@@ -57,8 +57,11 @@ def _prompts_from(sessions: int, ours: int, theirs: int, *, quick: bool) -> list
     case = f"prompts from {sessions} sessions"
     rate = samples.ratio("ours", "bare", "per_s")
     behind = samples.ratio("ours", "bare", "p99_ms")
+    throughput = Result(case, rates[0], rates[1], rate)
+    if sessions == max(SESSIONS):
+        throughput = at_least(case, rates[0], rates[1], rate, RATIO_LEAST)
     return [
-        at_least(case, rates[0], rates[1], rate, RATIO_LEAST),
+        throughput,
         Result(f"{case}: p50, p99", latencies[0], latencies[1], behind),
     ]
 

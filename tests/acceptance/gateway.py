@@ -168,6 +168,8 @@ def free_port() -> int:
 class RunningGateway:
     """``sessiond serve`` in a folder of its own; the keyword arguments are its settings."""
 
+    command: tuple[str | Path, ...] = (COMMAND, "serve")
+
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
         self.port = free_port()
@@ -201,7 +203,7 @@ class RunningGateway:
         """Start it, in a process group of its own, and wait until it is ready."""
         with self._log_file.open("ab") as output:
             self._process = subprocess.Popen(
-                [COMMAND, "serve"],
+                self.command,
                 cwd=self.folder,
                 env=environment(self._settings),
                 stdout=output,
