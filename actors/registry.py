@@ -63,6 +63,7 @@ class RegistrySettings(RunLimits, Protocol):
 
     idle_minutes: float
     sessions_loaded_max: int
+    run_timeout_s: float
 
 
 class Loaded:
@@ -108,9 +109,9 @@ class SessionRegistry:
     def start(self, primary: str, new_id: Callable[[], str]) -> None:
         """Create the primary session, carry on with unfinished work, begin to sweep."""
         self.ask(primary, c.CreateSession(self.now_ms(), new_id()))
-        for stream_id in self.log.active(STREAM_PREFIX):
-            self._load(stream_id.removeprefix(STREAM_PREFIX))
+        self.carry_on()
         self._timers.every(SWEEP_S, lambda: self.sweep(primary))
+        self._timers.every(SWEEP_S, self.carry_on)
         self._timers.every(OVERDUE_S, self.end_overdue)
 
     def ask(self, key: str, command: c.Command, principal: str | None = None) -> int:
@@ -185,8 +186,7 @@ class SessionRegistry:
         """
         if self.draining:
             raise Draining
-        if not self.state(key).exists:
-            raise SessionNotFound(key)
+        self.state(key)
         loaded = self._load(key)
         if loaded.feed.state is None:
             self._ask(key, Ready())
@@ -200,6 +200,14 @@ class SessionRegistry:
     def count(self) -> int:
         """Return how many sessions are loaded."""
         return len(self._loaded)
+
+    def carry_on(self) -> None:
+        """Load the sessions that have unfinished work, as many as there is room for."""
+        for stream_id in self.log.active(STREAM_PREFIX):
+            try:
+                self._load(stream_id.removeprefix(STREAM_PREFIX))
+            except TooManySessions:
+                return  # the next call goes on
 
     def sweep(self, primary: str) -> None:
         """Let the sessions go that nobody has used for the idle time."""

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 class RunLimits(Protocol):
     """How long a run may take."""
 
-    run_timeout_s: float
     run_turns_max: int
 
 

@@ -323,3 +323,23 @@ def test_a_damaged_session_is_refused_by_name_and_others_go_on(world: World) -> 
     with pytest.raises(CorruptLogError):
         world.registry.state("k")
     world.prompt("other", "one").until("run.completed")
+
+
+def test_unfinished_work_waits_for_room_and_then_goes_on() -> None:
+    log = InMemoryEventLog()
+    dead = World(log, owner="dead")
+    held = hold(dead)
+    for key in ("a", "b"):
+        dead.prompt(key, "first")
+    heir = World(log, WorldSettings(sessions_loaded_max=2), owner="heir")
+    heir.registry.start("web:main", lambda: "id")
+    eventually(lambda: "run.interrupted" in names(heir, "a"))
+    assert "run.interrupted" not in names(heir, "b")
+    eventually(lambda: heir.registry.state("a").idle)
+    heir.registry._loaded["a"].ref.stop()
+    eventually(lambda: heir.registry.count == 1)
+    heir.registry.carry_on()
+    eventually(lambda: "run.interrupted" in names(heir, "b"))
+    held.release.set()
+    heir.close()
+    dead.close()
