@@ -12,7 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from persistence.errors import CorruptLogError
-from persistence.records import GENESIS_HASH, NewEvent, StoredEvent
+from persistence.records import GENESIS_HASH, Head, NewEvent, StoredEvent
 
 SALT_BYTES = 16
 
@@ -55,6 +55,35 @@ def link(
         )
     )
     return sha256(previous + envelope + payload_digest).digest()
+
+
+def extend(
+    head: Head, events: Iterable[NewEvent], recorded_at: int, salts: Iterator[bytes]
+) -> tuple[list[StoredEvent], Head]:
+    """Return the events as they follow the head, and the head that they lead to."""
+    stream_id, epoch, seq, previous = head.stream_id, head.epoch, head.version, head.hash
+    stored: list[StoredEvent] = []
+    for event, salt in zip(events, salts, strict=False):
+        seq += 1
+        digest = digest_of(salt, event.payload)
+        previous = link(previous, stream_id, seq, epoch, recorded_at, event, digest)
+        stored.append(
+            StoredEvent(
+                seq,
+                epoch,
+                event.type,
+                event.schema_version,
+                recorded_at,
+                event.principal,
+                event.correlation_id,
+                event.causation_seq,
+                event.payload,
+                salt,
+                digest,
+                previous,
+            )
+        )
+    return stored, Head(head.row, stream_id, seq, previous, epoch)
 
 
 def verify(

@@ -92,6 +92,7 @@ def _settle_sqlite(engine: sa.Engine, *, query_only: bool) -> None:
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "journal_mode = WAL",
             "synchronous = FULL",  # an acknowledged append survives power loss
+            "fullfsync = ON",  # on macOS, where a plain fsync leaves it in the drive's cache
             f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
             "foreign_keys = ON",
             "recursive_triggers = ON",  # or INSERT OR REPLACE slips past the delete trigger

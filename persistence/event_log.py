@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
+from msgspec.structs import astuple
 
 from persistence import chain
 from persistence._statements import Statements
@@ -159,7 +160,8 @@ class SqlEventLog:
                     self._move_heads(cursor, head_rows)  # the claim must see them
                     heads.append(self._claim(cursor, write))
                 else:
-                    head = _chain(write, recorded_at, salts, event_rows)
+                    stored, head = chain.extend(write.head, write.events, recorded_at, salts)
+                    event_rows.extend([(head.row, *astuple(event)) for event in stored])
                     head_rows.append(_head_row(write, head))
                     heads.append(head)
             self._move_heads(cursor, head_rows)
@@ -349,40 +351,6 @@ class SqlEventLog:
             self._connection.invalidate()
             self._connection = None
         self._writer.dispose()
-
-
-def _chain(
-    write: Append,
-    recorded_at: int,
-    salts: Iterator[bytes],
-    rows: list[tuple[object, ...]],
-) -> Head:
-    """Add a row for each event and return the head that they lead to."""
-    head = write.head
-    stream, stream_id, epoch = head.row, head.stream_id, head.epoch
-    seq, previous = head.version, head.hash
-    for event, salt in zip(write.events, salts, strict=False):
-        seq += 1
-        digest = chain.digest_of(salt, event.payload)
-        previous = chain.link(previous, stream_id, seq, epoch, recorded_at, event, digest)
-        rows.append(
-            (
-                stream,
-                seq,
-                epoch,
-                event.type,
-                event.schema_version,
-                recorded_at,
-                event.principal,
-                event.correlation_id,
-                event.causation_seq,
-                event.payload,
-                salt,
-                digest,
-                previous,
-            )
-        )
-    return Head(stream, stream_id, seq, previous, epoch)
 
 
 def _head_row(write: Append, head: Head) -> tuple[object, ...]:

@@ -14,7 +14,6 @@ from persistence.records import (
     Append,
     Claim,
     Head,
-    NewEvent,
     Snapshot,
     StoredEvent,
     StreamEntry,
@@ -78,42 +77,12 @@ class InMemoryEventLog:
             return LeaseLostError(f"{write.head.stream_id} has epoch {stream.head.epoch}")
         if stream.head.version != write.head.version:
             return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
-        for event in write.events:
-            stream.head = self._store(stream, event, recorded_at, next(salts))
+        stored, stream.head = chain.extend(stream.head, write.events, recorded_at, salts)
+        stream.events.extend(stored)
         stream.summary = write.summary
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
         return stream.head
-
-    def _store(self, stream: _Stream, event: NewEvent, recorded_at: int, salt: bytes) -> Head:
-        head = stream.head
-        payload_digest = chain.digest_of(salt, event.payload)
-        linked = chain.link(
-            head.hash,
-            head.stream_id,
-            head.version + 1,
-            head.epoch,
-            recorded_at,
-            event,
-            payload_digest,
-        )
-        stream.events.append(
-            StoredEvent(
-                head.version + 1,
-                head.epoch,
-                event.type,
-                event.schema_version,
-                recorded_at,
-                event.principal,
-                event.correlation_id,
-                event.causation_seq,
-                event.payload,
-                salt,
-                payload_digest,
-                linked,
-            )
-        )
-        return msgspec.structs.replace(head, version=head.version + 1, hash=linked)
 
     def reopen(self) -> None:
         """See EventLog.reopen; there is nothing to reopen."""
