@@ -18,6 +18,7 @@ from actors.runs.context import build_context
 from actors.runs.conversation import Recent, message_of
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
+from actors.session.decide import Events, accepted_before
 from actors.session.messages import Message
 from actors.session.state import SessionState
 from actors.session_actor import Ask, Passivate, Ready, Report, Reports, SessionActor
@@ -122,10 +123,11 @@ class SessionRegistry:
         """
         return self._ask(key, Ask(command, principal))
 
-    def prompt(self, key: str, command: c.QueuePrompt, principal: str | None) -> Reader:
-        """Queue a prompt; return a reader that has all it leads to before it.
+    def prompt(self, key: str, command: c.QueuePrompt, principal: str | None) -> tuple[str, Reader]:
+        """Queue a prompt; return its id, and a reader that has all it leads to before it.
 
-        Raises Draining, or what ``ask`` raises.
+        A prompt whose idempotency key came before is that prompt. Raises Draining, or what
+        ``ask`` raises.
         """
         if self.draining:
             raise Draining
@@ -134,6 +136,11 @@ class SessionRegistry:
             seq = self._ask(
                 key, Ask(command, principal), lambda loaded: readers.append(loaded.feed.reader())
             )
+            prompt_id = command.prompt_id
+            if seq == 0:
+                accepted = accepted_before(self.state(key), command.idempotency_key)
+                assert accepted is not None
+                prompt_id, seq = accepted.prompt_id, accepted.seq
         except BaseException:
             for reader in readers:
                 reader.close()
@@ -142,7 +149,7 @@ class SessionRegistry:
         for each in left:  # of actors that stopped before they could answer
             each.close()
         reader.after = seq - 1
-        return reader
+        return prompt_id, reader
 
     def _ask(
         self,
@@ -337,20 +344,16 @@ class _RunSession:
         self._lock = threading.Lock()
         self._reports: list[Report] = []
 
-    def tell(self, command: c.RunCommand, done: Callable[[], None]) -> None:
+    def report(self, command: c.RunCommand, done: Callable[[Events], None]) -> None:
         with self._lock:
             self._reports.append(Report(command, done))
             if len(self._reports) > 1:  # the actor has been told and will take this one too
                 return
-        with contextlib.suppress(pykka.ActorDeadError):
-            self._actor.tell(Reports(self._take))
-
-    def ask(self, command: c.RunCommand) -> bool:
         try:
-            seq: int = self._actor.ask(Ask(command), block=True, timeout=ASK_TIMEOUT_S)
-            return seq > 0
+            self._actor.tell(Reports(self._take))
         except pykka.ActorDeadError:
-            return False
+            for report in self._take():
+                report.done(())
 
     def _take(self) -> list[Report]:
         with self._lock:

@@ -12,7 +12,7 @@ from actors.replay import CODEC, state_at, stream_of
 from actors.runs.conversation import Conversation, Recent
 from actors.session import commands as c
 from actors.session.codec import encode_state
-from actors.session.decide import decide
+from actors.session.decide import Events, decide
 from actors.session.events import Event
 from actors.session.state import STATE_VERSION, Run, SessionState, evolve, fold
 from actors.session.summary import summary_of
@@ -36,10 +36,13 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A command from a run's worker; ``done`` is called once it is durable or void."""
+    """A command from a run's worker.
+
+    ``done`` gets the events that it led to once they are durable, none when it is void.
+    """
 
     command: c.RunCommand
-    done: Callable[[], None]
+    done: Callable[[Events], None]
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -149,21 +152,35 @@ class SessionActor(pykka.ThreadingActor):
         self._leave(failed=True)
 
     def _take_reports(self, reports: Sequence[Report]) -> int:
+        decided: list[Events] = []
         try:
-            return self._execute([report.command for report in reports])
+            return self._execute([report.command for report in reports], decided=decided)
+        except PersistenceError:
+            decided.clear()
+            raise
         finally:
-            for report in reports:
-                report.done()
+            for index, report in enumerate(reports):
+                report.done(decided[index] if index < len(decided) else ())
 
-    def _execute(self, commands: Sequence[c.Command], principal: str | None = None) -> int:
-        """Carry out the commands as one append; return the seq of the first event, or 0."""
+    def _execute(
+        self,
+        commands: Sequence[c.Command],
+        principal: str | None = None,
+        decided: list[Events] | None = None,
+    ) -> int:
+        """Carry out the commands as one append; return the seq of the first event, or 0.
+
+        ``decided`` gets the events of each command.
+        """
         self._require_unbroken()
         events: list[Event] = []
         state = self._state
         for command in commands:
-            decided = decide(command, state, hold=self._around.draining)
-            state = fold(state, decided)
-            events.extend(decided)
+            new = decide(command, state, hold=self._around.draining)
+            state = fold(state, new)
+            events.extend(new)
+            if decided is not None:
+                decided.append(new)
         if not events:
             return 0
         committed, new_events = self._prepare(events, principal)

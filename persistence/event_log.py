@@ -88,9 +88,14 @@ class EventLog(Protocol):
         """Return the newest snapshot of that shape, of seq ``at`` or before."""
 
     def entries(
-        self, *, after_row: int = 0, limit: int = 100, prefix: str = ""
+        self,
+        *,
+        after_row: int = 0,
+        limit: int = 100,
+        prefix: str = "",
+        active: bool | None = None,
     ) -> list[StreamEntry]:
-        """Return the listed streams by age, the oldest first."""
+        """Return the listed streams by age, the oldest first; all, or only the (in)active."""
 
     def active(self, prefix: str = "") -> list[str]:
         """Return the ids of the streams that have work to carry on with."""
@@ -307,7 +312,12 @@ class SqlEventLog:
         return None if row is None else Snapshot(row.seq, row.state_version, row.state)
 
     def entries(
-        self, *, after_row: int = 0, limit: int = 100, prefix: str = ""
+        self,
+        *,
+        after_row: int = 0,
+        limit: int = 100,
+        prefix: str = "",
+        active: bool | None = None,
     ) -> list[StreamEntry]:
         """See EventLog.entries."""
         query = (
@@ -323,6 +333,8 @@ class SqlEventLog:
             .order_by(streams.c.id)
             .limit(limit)
         )
+        if active is not None:
+            query = query.where(streams.c.active == active)
         with translated_errors(), self._reader.connect() as connection:
             rows = connection.execute(query).all()
         return [

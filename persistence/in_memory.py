@@ -122,7 +122,12 @@ class InMemoryEventLog:
         return max(fitting, key=lambda snapshot: snapshot.seq, default=None)
 
     def entries(
-        self, *, after_row: int = 0, limit: int = 100, prefix: str = ""
+        self,
+        *,
+        after_row: int = 0,
+        limit: int = 100,
+        prefix: str = "",
+        active: bool | None = None,
     ) -> list[StreamEntry]:
         """See EventLog.entries."""
         return [
@@ -131,6 +136,7 @@ class InMemoryEventLog:
             if stream.summary.listed
             and stream.head.row > after_row
             and stream_id.startswith(prefix)
+            and active in (None, stream.summary.active)
         ][:limit]
 
     def active(self, prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ import msgspec
 
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, Thinking, ToolCall, text_of
+from web.outcome import ABORTED
 from web.sse import tool_result
 
 HEADER = ("x-vercel-ai-ui-message-stream", "v1")
@@ -59,7 +60,10 @@ class UiMessageStream:
             yield {"type": "start", "messageId": self._prompt_id}
         elif isinstance(event, e.PromptCancelled) and event.prompt_id == self._prompt_id:
             self.done = True
-            yield {"type": "abort"}
+            if event.reason == ABORTED:
+                yield {"type": "abort"}
+            else:
+                yield {"type": "error", "errorText": event.reason}
         elif self._mine:
             translate = _CHUNKS.get(type(event))
             if translate is not None:

@@ -5,11 +5,24 @@ import falcon
 from web.auth import Authentication
 from web.bootstrap import Gateway
 from web.errors import handle, not_found
-from web.resources.chats import ChatResource, ChatStreamResource, MessagesResource
+from web.resources.chats import (
+    ChatResource,
+    ChatStreamResource,
+    EnqueueResource,
+    MessagesResource,
+    SteerResource,
+)
 from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
-from web.resources.sessions import AbortResource, SessionResource, SessionsResource
+from web.resources.sessions import (
+    AbortResource,
+    ModelResource,
+    ReloadResource,
+    ResetResource,
+    SessionResource,
+    SessionsResource,
+)
 
 JSON = "application/json; charset=utf-8"
 
@@ -32,8 +45,13 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/sessions/{key}/chat", ChatResource(gateway))
     app.add_route("/sessions/{key}/chat/stream", ChatStreamResource(gateway))
     app.add_route("/sessions/{key}/chat/{chat_id}/stream", ChatStreamResource(gateway))
+    app.add_route("/sessions/{key}/steer", SteerResource(gateway))
+    app.add_route("/sessions/{key}/enqueue", EnqueueResource(gateway))
     app.add_route("/sessions/{key}/events", EventsResource(gateway))
     app.add_route("/sessions/{key}/history", HistoryResource(gateway))
     app.add_route("/sessions/{key}/state", StateResource(gateway))
     app.add_route("/sessions/{key}/abort", AbortResource(gateway))
+    app.add_route("/sessions/{key}/reset", ResetResource(gateway))
+    app.add_route("/sessions/{key}/reload", ReloadResource(gateway))
+    app.add_route("/sessions/{key}/model", ModelResource(gateway))
     return app

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 
 from actors.registry import Draining, SessionNotFound, TooManySessions
-from actors.session.decide import QueueFull, Rejection
+from actors.session.decide import KeyReused, QueueFull, Rejection
 from persistence.errors import CorruptLogError, StoreUnavailableError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -45,6 +45,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(404, str(error))
         case QueueFull():
             return Problem(429, str(error), headers=retry)
+        case KeyReused():
+            return Problem(422, str(error))
         case Rejection():
             return Problem(409, str(error))
         case Draining() | TooManySessions():

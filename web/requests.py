@@ -1,6 +1,7 @@
 """Requests, read with limits and checked: each failure says what to send instead."""
 
 import re
+from hashlib import sha256
 from typing import Any
 
 import falcon
@@ -10,16 +11,20 @@ from web.errors import Problem
 
 MISSING_TEXT = "Missing text"
 MISSING_USER_MESSAGE = "Missing user message text"
-SEQ_MAX = 2**63 - 1
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+KEY_CHARACTERS_MAX = 200
+NAME_CHARACTERS_MAX = 200
+REGENERATE = "regenerate-message"
 
 _POSITIVE = re.compile(r"[0-9]{1,18}")
 
 
 class ChatPrompt(msgspec.Struct, frozen=True):
-    """What a chat request asks, and the client's own id of that message."""
+    """What a request asks, with the client's ids of the message and of the request."""
 
     text: str
     message_id: str = ""
+    idempotency_key: str = ""
 
 
 def read_object(request: falcon.Request, bytes_max: int) -> dict[str, Any]:
@@ -55,11 +60,38 @@ def chat_prompt(body: dict[str, Any]) -> ChatPrompt:
     for message in reversed(messages if isinstance(messages, list) else []):
         if isinstance(message, dict) and message.get("role") == "user":
             message_id = message.get("id")
-            return ChatPrompt(
-                _checked(_text_of(message), MISSING_USER_MESSAGE),
-                message_id if isinstance(message_id, str) else "",
-            )
+            if not isinstance(message_id, str) or body.get("trigger") == REGENERATE:
+                message_id = ""  # the same message is to be answered once more
+            return ChatPrompt(_checked(_text_of(message), MISSING_USER_MESSAGE), message_id)
     raise Problem(400, MISSING_USER_MESSAGE)
+
+
+def with_idempotency_key(request: falcon.Request, prompt: ChatPrompt) -> ChatPrompt:
+    """Return the prompt with what makes a repeat of the request the same prompt.
+
+    That is the header Idempotency-Key, or else the id that an AI SDK client gave its message.
+    """
+    key = request.get_header(IDEMPOTENCY_HEADER)
+    if key is None:
+        digest = sha256(prompt.text.encode()).hexdigest()  # an edited message keeps its id
+        key = f"message:{prompt.message_id}:{digest}" if prompt.message_id else ""
+    elif not key.strip() or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
+        raise Problem(
+            400, f"{IDEMPOTENCY_HEADER} has 1 to {KEY_CHARACTERS_MAX} printable characters."
+        )
+    return msgspec.structs.replace(prompt, idempotency_key=key)
+
+
+def session_name(body: dict[str, Any]) -> str | None:
+    """Return the name in a PATCH request, trimmed; None where there is none. Raises Problem 422."""
+    if "name" not in body:
+        return None
+    name = body["name"]
+    if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_CHARACTERS_MAX:
+        raise Problem(422, f"A session's name is text of 1 to {NAME_CHARACTERS_MAX} characters.")
+    if "\x00" in name:
+        raise Problem(422, "A name can't hold the character U+0000.")
+    return name.strip()
 
 
 def positive(request: falcon.Request, name: str, error: str) -> int | None:

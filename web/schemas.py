@@ -51,6 +51,37 @@ class PromptResult(Struct, frozen=True, rename="camel"):
     error: str | UnsetType = UNSET
 
 
+class Steered(Struct, frozen=True, rename="camel"):
+    """How a text reached a session: mode ``steer`` in the running prompt, else ``queued``."""
+
+    ok: bool
+    mode: str
+    session_key: str
+
+
+class Enqueued(Struct, frozen=True, rename="camel"):
+    """A prompt that was accepted and is not waited for."""
+
+    ok: bool
+    queued: bool
+    session_key: str
+    prompt_id: str
+
+
+class ModelChoice(Struct, frozen=True, rename="camel"):
+    """A model by its provider's name and its own."""
+
+    provider: str
+    model_id: str
+
+
+class ModelAnswer(Struct, frozen=True):
+    """The model that a session uses from now on."""
+
+    ok: bool
+    model: ModelChoice
+
+
 class Health(Struct, frozen=True):
     """Whether the process lives and takes requests."""
 

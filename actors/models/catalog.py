@@ -43,6 +43,12 @@ class ModelCatalog:
         """Return the chosen model, or the default where its provider isn't configured here."""
         return chosen if chosen is not None and chosen.provider in self._makers else self.default
 
+    def has(self, ref: ModelRef) -> bool:
+        """Tell whether a session may choose the model: its provider is configured."""
+        if ref.provider == PROVIDER:
+            return ref.model_id == MODEL_ID
+        return ref.provider in self._makers and bool(ref.model_id)
+
     def find(self, chosen: ModelRef | None) -> Model:
         """Return the model that ``resolve`` names."""
         ref = self.resolve(chosen)

@@ -60,13 +60,16 @@ def message_of(event: e.Event) -> Message | None:
     """Return the message that an event adds to the conversation, where it adds one."""
     if isinstance(event, e.MessageCompleted):
         return event.message
-    if isinstance(event, e.ToolCompleted):
-        return ToolResultMessage(
-            event.tool_call_id,
-            event.tool_name,
-            event.content,
-            event.at,
-            event.is_error,
-            event.details,
-        )
-    return None
+    return result_of(event) if isinstance(event, e.ToolCompleted) else None
+
+
+def result_of(event: e.ToolCompleted) -> ToolResultMessage:
+    """Return a tool's result as the message of the conversation that it is."""
+    return ToolResultMessage(
+        event.tool_call_id,
+        event.tool_name,
+        event.content,
+        event.at,
+        event.is_error,
+        event.details,
+    )

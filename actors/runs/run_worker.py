@@ -1,6 +1,8 @@
 """One run: the model, its tools, the model again, until it stops. On a thread of its own."""
 
+import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -8,14 +10,18 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from actors.models.base import Finished, Model, ModelError, ModelRequest, ModelStream
+from actors.runs.conversation import result_of
 from actors.runs.deltas import DeltaGatherer
 from actors.session import commands as c
+from actors.session import events as e
+from actors.session.decide import Events
 from actors.session.messages import (
     AssistantMessage,
     Block,
     Text,
     ToolCall,
     ToolResultMessage,
+    UserMessage,
 )
 from actors.timers import Timers
 from persistence.native import run_soon
@@ -34,11 +40,8 @@ class RunLimits(Protocol):
 class Session(Protocol):
     """The session's actor, as its run sees it; a session that is gone takes no reports."""
 
-    def tell(self, command: c.RunCommand, done: Callable[[], None]) -> None:
-        """Report; ``done`` is called once it is durable or void."""
-
-    def ask(self, command: c.RunCommand) -> bool:
-        """Report, wait until it is durable, and tell whether the run still goes on."""
+    def report(self, command: c.RunCommand, done: Callable[[Events], None]) -> None:
+        """Report; ``done`` gets the events it led to once they are durable, none if void."""
 
 
 class RunOver(Exception):
@@ -67,6 +70,7 @@ class RunWorker:
         self._timers = timers
         self._now_ms = now_ms
         self._over = False
+        self._waiting: threading.Event | None = None
         self._stream: ModelStream | None = None
 
     def start(self) -> None:
@@ -76,6 +80,9 @@ class RunWorker:
     def cancel(self) -> None:
         """Stop at the next part of the model's answer; does not block."""
         self._over = True
+        waiting = self._waiting
+        if waiting is not None:
+            waiting.set()
         stream = self._stream
         if stream is not None:
             stream.close()
@@ -95,17 +102,21 @@ class RunWorker:
         model = self._find_model()
         request = self._make_request(model)
         for _turn in range(self._limits.run_turns_max):
-            answer = self._answer(model, request)
+            answer, events = self._answer(model, request)
             calls = [block for block in answer.content if isinstance(block, ToolCall)]
-            if not calls:
-                return
             results = [self._use_tool(call) for call in calls]
-            request = replace(request, messages=[*request.messages, answer, *results])
-            self._ask(c.NextTurn(self._now_ms(), self._prompt_id, answer))
+            if calls:
+                events = self._ask(c.NextTurn(self._now_ms(), self._prompt_id, answer))
+            elif e.RunCompleted in map(type, events):
+                return
+            request = replace(
+                request,
+                messages=[*request.messages, answer, *results, *_told(events)],
+            )
         raise ModelError(f"The run took more than {self._limits.run_turns_max} turns.")
 
-    def _answer(self, model: Model, request: ModelRequest) -> AssistantMessage:
-        """Call the model once and return its answer, which the session then has too."""
+    def _answer(self, model: Model, request: ModelRequest) -> tuple[AssistantMessage, Events]:
+        """Call the model once; return its answer, and what its session made of it."""
         gatherer = DeltaGatherer(self._start_message, self._record_deltas, self._timers)
         try:
             with model.stream(request) as stream:
@@ -127,33 +138,65 @@ class RunWorker:
         self._fail("The model's answer broke off.", gatherer.close())
         raise RunOver
 
-    def _complete(self, message: AssistantMessage, gatherer: DeltaGatherer) -> AssistantMessage:
+    def _complete(
+        self, message: AssistantMessage, gatherer: DeltaGatherer
+    ) -> tuple[AssistantMessage, Events]:
         now = self._now_ms()
         answer = replace(message, timestamp=now)
-        self._tell(c.CompleteMessage(now, self._prompt_id, gatherer.close(), answer))
-        return answer
+        command = c.CompleteMessage(now, self._prompt_id, gatherer.close(), answer)
+        return answer, self._ask(command)
 
     def _use_tool(self, call: ToolCall) -> ToolResultMessage:
         """Run one tool: durable that it starts, then its side effect, then its result."""
-        self._ask(c.StartTool(self._now_ms(), self._prompt_id, call.id, call.name, call.arguments))
+        started = self._ask(
+            c.StartTool(self._now_ms(), self._prompt_id, call.id, call.name, call.arguments)
+        )
+        if isinstance(started[0], e.ToolCompleted):  # somebody's steering comes first
+            return result_of(started[0])
         content: tuple[Block, ...] = (Text(f"There is no tool named {call.name!r}."),)
-        now = self._now_ms()
-        self._ask(c.CompleteTool(now, self._prompt_id, call.id, call.name, "error", content))
-        return ToolResultMessage(call.id, call.name, content, now, is_error=True)
+        completed = self._ask(
+            c.CompleteTool(self._now_ms(), self._prompt_id, call.id, call.name, "error", content)
+        )
+        assert isinstance(completed[0], e.ToolCompleted)
+        return result_of(completed[0])
 
     def _start_message(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
-        self._session.tell(c.StartMessage(self._now_ms(), self._prompt_id, deltas), done)
+        command = c.StartMessage(self._now_ms(), self._prompt_id, deltas)
+        self._session.report(command, lambda _events: done())
 
     def _record_deltas(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
-        self._session.tell(c.RecordDeltas(self._now_ms(), self._prompt_id, deltas), done)
+        command = c.RecordDeltas(self._now_ms(), self._prompt_id, deltas)
+        self._session.report(command, lambda _events: done())
 
     def _fail(self, error: str, deltas: tuple[c.Delta, ...] = ()) -> None:
         if not self._over:
-            self._tell(c.FailRun(self._now_ms(), self._prompt_id, error, deltas))
+            command = c.FailRun(self._now_ms(), self._prompt_id, error, deltas)
+            self._session.report(command, lambda _events: None)
 
-    def _tell(self, command: c.RunCommand) -> None:
-        self._session.tell(command, lambda: None)
+    def _ask(self, command: c.RunCommand) -> Events:
+        """Report, and wait until it is durable. Raises RunOver when it came too late."""
+        durable = self._waiting = threading.Event()
+        answer: list[Events] = []
 
-    def _ask(self, command: c.RunCommand) -> None:
-        if self._over or not self._session.ask(command):
+        def done(events: Events) -> None:
+            answer.append(events)
+            durable.set()
+
+        if not self._over:
+            self._session.report(command, done)
+            durable.wait()
+        self._waiting = None
+        if not answer or not answer[0]:
             raise RunOver
+        return answer[0]
+
+
+def _told(events: Events) -> list[UserMessage]:
+    """Return what was said to the run and is delivered with these events."""
+    return [
+        event.message
+        for before, event in itertools.pairwise(events)
+        if isinstance(before, e.SteeringDelivered)
+        and isinstance(event, e.MessageCompleted)
+        and isinstance(event.message, UserMessage)
+    ]

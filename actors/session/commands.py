@@ -37,7 +37,8 @@ class QueuePrompt(Command, frozen=True):
     """Accept a prompt, creating the session where it is missing.
 
     ``session_id`` is for a session that has to be created. Rejected with QueueFull when
-    ``queue_max`` prompts wait besides the running one.
+    ``queue_max`` prompts wait besides the running one, with KeyReused when the idempotency key
+    came with another text before; with the same text nothing happens.
     """
 
     session_id: str
@@ -46,6 +47,38 @@ class QueuePrompt(Command, frozen=True):
     source: str
     queue_max: int
     message_id: str = ""
+    idempotency_key: str = ""
+
+
+class Steer(QueuePrompt, frozen=True):
+    """Say more to the run in progress; without one it is a prompt like any other."""
+
+
+class RenameSession(Command, frozen=True):
+    """Give the session a name."""
+
+    name: str
+
+
+class ResetSession(Command, frozen=True):
+    """Begin the conversation anew; what runs is aborted, what waits cancelled."""
+
+    session_id: str
+
+
+class ReloadSession(Command, frozen=True):
+    """Read the settings again."""
+
+
+class DeleteSession(Command, frozen=True):
+    """End the session; what runs is aborted, what waits cancelled."""
+
+
+class SelectModel(Command, frozen=True):
+    """Send the session's next model calls to this model."""
+
+    provider: str
+    model_id: str
 
 
 class AbortRun(Command, frozen=True):

@@ -20,12 +20,13 @@ from actors.session.messages import (
     ToolCall,
     UserMessage,
 )
-from actors.session.state import DraftBlock, SessionState, fold
+from actors.session.state import Accepted, DraftBlock, SessionState, digest_of_text, fold
 
 Events = tuple[e.Event, ...]
 
 OUTCOME_UNKNOWN = "The process ended while this tool ran: whether it took effect is unknown."
 TOOL_ABORTED = "The tool was stopped: the run was aborted."
+TOOL_SKIPPED = "Skipped due to queued user message."
 
 
 class Rejection(Exception):
@@ -37,6 +38,13 @@ class QueueFull(Rejection):
 
     def __init__(self, pending: int) -> None:
         super().__init__(f"Queue full ({pending} pending).")
+
+
+class KeyReused(Rejection):
+    """An idempotency key came again with another text."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The idempotency key {key!r} was used for another prompt.")
 
 
 class SessionExists(Rejection):
@@ -65,13 +73,85 @@ def _create_session(command: c.CreateSession, state: SessionState) -> Events:
 
 
 def _queue_prompt(command: c.QueuePrompt, state: SessionState) -> Events:
+    accepted = accepted_before(state, command.idempotency_key)
+    if accepted is not None:
+        if accepted.digest != digest_of_text(command.text):
+            raise KeyReused(command.idempotency_key)
+        return ()
     if not state.idle and len(state.queue) >= command.queue_max:
         raise QueueFull(len(state.queue))
     created = _create_session(c.CreateSession(command.at, command.session_id), state)
     queued = e.PromptQueued(
-        command.prompt_id, command.text, command.source, command.at, command.message_id
+        command.prompt_id,
+        command.text,
+        command.source,
+        command.at,
+        command.message_id,
+        command.idempotency_key,
     )
     return (*created, queued)
+
+
+def accepted_before(state: SessionState, idempotency_key: str) -> Accepted | None:
+    """Return the prompt that came with this key before; None without a key."""
+    if not idempotency_key:
+        return None
+    return next((each for each in state.accepted if each.key == idempotency_key), None)
+
+
+def _steer(command: c.Steer, state: SessionState) -> Events:
+    if state.run is None or accepted_before(state, command.idempotency_key) is not None:
+        return _queue_prompt(command, state)
+    return (
+        e.SteeringReceived(command.prompt_id, command.text, command.at, command.idempotency_key),
+    )
+
+
+def _rename_session(command: c.RenameSession, state: SessionState) -> Events:
+    return (e.SessionRenamed(command.name, command.at),) if state.exists else ()
+
+
+def _reload_session(command: c.ReloadSession, state: SessionState) -> Events:
+    return (e.SessionReloaded(command.at),) if state.exists else ()
+
+
+def _select_model(command: c.SelectModel, state: SessionState) -> Events:
+    if not state.exists:
+        return ()
+    return (e.ModelSelected(command.provider, command.model_id, command.at, state.thinking_level),)
+
+
+def _reset_session(command: c.ResetSession, state: SessionState) -> Events:
+    if not state.exists:
+        return ()
+    stopped = _stopped(state, "Session reset", command.at)
+    return (*stopped, e.SessionReset(command.session_id, command.at))
+
+
+def _delete_session(command: c.DeleteSession, state: SessionState) -> Events:
+    if not state.exists:
+        return ()
+    stopped = _stopped(state, f"Session deleted: {state.key}", command.at)
+    return (*stopped, e.SessionDeleted(command.at))
+
+
+def _stopped(state: SessionState, reason: str, at: int) -> Events:
+    """Cancel what waits and abort what runs."""
+    return (*_cancelled(state, reason, at), *_aborted(state, at))
+
+
+def _cancelled(state: SessionState, reason: str, at: int) -> Events:
+    return tuple([e.PromptCancelled(prompt.prompt_id, reason, at) for prompt in state.queue])
+
+
+def _aborted(state: SessionState, at: int) -> Events:
+    if state.run is None:
+        return ()
+    return (
+        *_close_turn(state, "aborted", "aborted", TOOL_ABORTED, at),
+        e.RunAborted(state.run.prompt_id, at),
+        e.SessionSettled(at),
+    )
 
 
 def _import_session(command: c.ImportSession, state: SessionState) -> Events:
@@ -90,19 +170,8 @@ def _rebased(event: c.Recorded, before: int) -> c.Recorded:
 
 
 def _abort_run(command: c.AbortRun, state: SessionState) -> Events:
-    cancelled: Events = ()
-    if command.queue:
-        cancelled = tuple(
-            [e.PromptCancelled(prompt.prompt_id, "aborted", command.at) for prompt in state.queue]
-        )
-    if state.run is None:
-        return cancelled
-    return (
-        *cancelled,
-        *_close_turn(state, "aborted", "aborted", TOOL_ABORTED, command.at),
-        e.RunAborted(state.run.prompt_id, command.at),
-        e.SessionSettled(command.at),
-    )
+    cancelled = _cancelled(state, "aborted", command.at) if command.queue else ()
+    return (*cancelled, *_aborted(state, command.at))
 
 
 def _interrupt_run(command: c.InterruptRun, state: SessionState) -> Events:
@@ -132,6 +201,8 @@ def _complete_message(command: c.CompleteMessage, state: SessionState) -> Events
     completed = (*started, *command.deltas, e.MessageCompleted(message))
     if any(isinstance(block, ToolCall) for block in message.content):
         return completed
+    if state.steering:
+        return (*completed, *_turn_after(state, message, command.at))
     return (
         *completed,
         e.TurnEnded(state.run.turn, message.stop_reason, command.at, message.usage),
@@ -139,7 +210,12 @@ def _complete_message(command: c.CompleteMessage, state: SessionState) -> Events
     )
 
 
-def _start_tool(command: c.StartTool, _state: SessionState) -> Events:
+def _start_tool(command: c.StartTool, state: SessionState) -> Events:
+    if state.steering:
+        skipped = (Text(TOOL_SKIPPED),)
+        return _tool_completed(
+            e.ToolCompleted(command.tool_call_id, command.tool_name, "skipped", skipped, command.at)
+        )
     return (e.ToolStarted(command.tool_call_id, command.tool_name, command.arguments, command.at),)
 
 
@@ -162,11 +238,20 @@ def _tool_completed(completed: e.ToolCompleted) -> Events:
 
 
 def _next_turn(command: c.NextTurn, state: SessionState) -> Events:
+    return _turn_after(state, command.message, command.at)
+
+
+def _turn_after(state: SessionState, message: AssistantMessage, at: int) -> Events:
+    """End the turn and begin the next, which is told what was said to the run meanwhile."""
     assert state.run is not None
-    message = command.message
+    delivered: list[e.Event] = []
+    for steering in state.steering:
+        delivered.append(e.SteeringDelivered(steering.steering_id, at))
+        delivered.append(e.MessageCompleted(UserMessage((Text(steering.text),), at)))
     return (
-        e.TurnEnded(state.run.turn, message.stop_reason, command.at, message.usage),
-        e.TurnStarted(state.run.turn + 1, command.at),
+        e.TurnEnded(state.run.turn, message.stop_reason, at, message.usage),
+        e.TurnStarted(state.run.turn + 1, at),
+        *delivered,
     )
 
 
@@ -243,6 +328,12 @@ def _and_next_run(events: Events, state: SessionState, at: int) -> Events:
 _DECIDE: dict[type[c.Command], Callable[[Any, SessionState], Events]] = {
     c.CreateSession: _create_session,
     c.QueuePrompt: _queue_prompt,
+    c.Steer: _steer,
+    c.RenameSession: _rename_session,
+    c.ResetSession: _reset_session,
+    c.ReloadSession: _reload_session,
+    c.DeleteSession: _delete_session,
+    c.SelectModel: _select_model,
     c.ImportSession: _import_session,
     c.AbortRun: _abort_run,
     c.InterruptRun: _interrupt_run,

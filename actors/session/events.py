@@ -49,6 +49,36 @@ class SessionSettled(Event, frozen=True):
     at: int
 
 
+class SessionRenamed(Event, frozen=True):
+    """People gave the session a name."""
+
+    wire_name: ClassVar[str] = "session.renamed"
+    name: str
+    at: int
+
+
+class SessionReset(Event, frozen=True):
+    """The conversation begins anew under another id; what was said stays in the log."""
+
+    wire_name: ClassVar[str] = "session.reset"
+    session_id: str
+    at: int
+
+
+class SessionReloaded(Event, frozen=True):
+    """Somebody asked for the settings to be read again."""
+
+    wire_name: ClassVar[str] = "session.reloaded"
+    at: int
+
+
+class SessionDeleted(Event, frozen=True):
+    """The key means no session any more; it can be used again and then starts empty."""
+
+    wire_name: ClassVar[str] = "session.deleted"
+    at: int
+
+
 class ModelSelected(Event, frozen=True):
     """The session's next model calls go to this model."""
 
@@ -69,7 +99,10 @@ class ContextCompacted(Event, frozen=True):
 
 
 class PromptQueued(Event, frozen=True):
-    """A prompt was accepted and waits for its run; ``source`` names the route it came by."""
+    """A prompt was accepted and waits for its run; ``source`` names the route it came by.
+
+    ``idempotency_key`` is the client's: the same key again means the same prompt.
+    """
 
     wire_name: ClassVar[str] = "prompt.queued"
     prompt_id: str
@@ -77,6 +110,7 @@ class PromptQueued(Event, frozen=True):
     source: str
     at: int
     message_id: str = ""
+    idempotency_key: str = ""
 
 
 class PromptCancelled(Event, frozen=True):
@@ -85,6 +119,24 @@ class PromptCancelled(Event, frozen=True):
     wire_name: ClassVar[str] = "prompt.cancelled"
     prompt_id: str
     reason: str
+    at: int
+
+
+class SteeringReceived(Event, frozen=True):
+    """Somebody has more to say to the run in progress."""
+
+    wire_name: ClassVar[str] = "steering.received"
+    steering_id: str
+    text: str
+    at: int
+    idempotency_key: str = ""
+
+
+class SteeringDelivered(Event, frozen=True):
+    """The next message is what was received: the model's next call is told it."""
+
+    wire_name: ClassVar[str] = "steering.delivered"
+    steering_id: str
     at: int
 
 
@@ -203,7 +255,8 @@ class ToolStarted(Event, frozen=True):
 class ToolCompleted(Event, frozen=True):
     """A tool call has its result, which is a message of the conversation.
 
-    ``outcome`` is ok, error, aborted, or unknown: the process died while the tool ran.
+    ``outcome`` is ok, error, aborted, skipped (steering came first), or unknown: the process died
+    while the tool ran.
     """
 
     wire_name: ClassVar[str] = "tool.completed"

@@ -5,6 +5,7 @@ The state holds what decisions need, not the conversation: that stays in the log
 """
 
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from typing import Any
 
 from msgspec import Struct
@@ -13,10 +14,12 @@ from msgspec.structs import replace
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Block, Text, Usage, UserMessage
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
 PREVIEW_UNITS = 120
+ACCEPTED_MAX = 64
+"""How many idempotency keys of a session are remembered, the newest."""
 
 
 class ModelRef(Struct, frozen=True, gc=False):
@@ -32,6 +35,22 @@ class QueuedPrompt(Struct, frozen=True, gc=False):
     prompt_id: str
     text: str
     seq: int
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """A prompt or steering that came with an idempotency key; ``seq`` is its event's."""
+
+    key: str
+    prompt_id: str
+    digest: str
+    seq: int
+
+
+class Steering(Struct, frozen=True, gc=False):
+    """Something said to the run that its model has not been told yet."""
+
+    steering_id: str
+    text: str
 
 
 class DraftBlock(Struct, frozen=True, gc=False):
@@ -74,6 +93,7 @@ class SessionState(Struct, frozen=True):
     version: int = 0
     exists: bool = False
     session_id: str = ""
+    name: str = ""
     first_seq: int = 0
     created_at: int = 0
     last_active_at: int = 0
@@ -84,7 +104,9 @@ class SessionState(Struct, frozen=True):
     context_seq: int = 0
     summary: str = ""
     queue: tuple[QueuedPrompt, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
     run: Run | None = None
+    steering: tuple[Steering, ...] = ()
     draft_at: int | None = None
     draft: tuple[DraftBlock, ...] = ()
     tools: tuple[OpenTool, ...] = ()
@@ -99,6 +121,11 @@ class SessionState(Struct, frozen=True):
     def idle(self) -> bool:
         """Tell whether there is nothing to carry on with."""
         return self.run is None and not self.queue
+
+
+def digest_of_text(text: str) -> str:
+    """Return what tells two prompts with the same idempotency key apart."""
+    return sha256(text.encode()).hexdigest()
 
 
 def evolve(state: SessionState, event: e.Event) -> SessionState:
@@ -135,7 +162,36 @@ def _session_created(state: SessionState, event: e.SessionCreated) -> SessionSta
     )
 
 
-def _touched(state: SessionState, event: e.SessionImported | e.SessionSettled) -> SessionState:
+def _session_reset(state: SessionState, event: e.SessionReset) -> SessionState:
+    version = state.version + 1
+    return SessionState(
+        key=state.key,
+        version=version,
+        exists=True,
+        session_id=event.session_id,
+        name=state.name,
+        first_seq=version,
+        context_seq=version,
+        created_at=state.created_at,
+        last_active_at=event.at,
+        model=state.model,
+        thinking_level=state.thinking_level,
+        accepted=state.accepted,
+    )
+
+
+def _session_deleted(state: SessionState, event: e.SessionDeleted) -> SessionState:
+    return SessionState(key=state.key, version=state.version + 1, last_active_at=event.at)
+
+
+def _session_renamed(state: SessionState, event: e.SessionRenamed) -> SessionState:
+    return replace(state, version=state.version + 1, last_active_at=event.at, name=event.name)
+
+
+def _touched(
+    state: SessionState,
+    event: e.SessionImported | e.SessionSettled | e.SessionReloaded,
+) -> SessionState:
     return replace(state, version=state.version + 1, last_active_at=event.at)
 
 
@@ -166,7 +222,30 @@ def _prompt_queued(state: SessionState, event: e.PromptQueued) -> SessionState:
         version=version,
         last_active_at=event.at,
         queue=(*state.queue, QueuedPrompt(event.prompt_id, event.text, version)),
+        accepted=_remembered(state, event.idempotency_key, event.prompt_id, event.text),
     )
+
+
+def _remembered(state: SessionState, key: str, prompt_id: str, text: str) -> tuple[Accepted, ...]:
+    if not key:
+        return state.accepted
+    accepted = Accepted(key, prompt_id, digest_of_text(text), state.version + 1)
+    return (*state.accepted, accepted)[-ACCEPTED_MAX:]
+
+
+def _steering_received(state: SessionState, event: e.SteeringReceived) -> SessionState:
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        steering=(*state.steering, Steering(event.steering_id, event.text)),
+        accepted=_remembered(state, event.idempotency_key, event.steering_id, event.text),
+    )
+
+
+def _steering_delivered(state: SessionState, event: e.SteeringDelivered) -> SessionState:
+    left = tuple([each for each in state.steering if each.steering_id != event.steering_id])
+    return replace(state, version=state.version + 1, last_active_at=event.at, steering=left)
 
 
 def _prompt_cancelled(state: SessionState, event: e.PromptCancelled) -> SessionState:
@@ -201,6 +280,7 @@ def _run_ended(
         version=state.version + 1,
         last_active_at=event.at,
         run=None,
+        steering=(),
         draft_at=None,
         draft=(),
         tools=(),
@@ -300,10 +380,16 @@ _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.SessionCreated: _session_created,
     e.SessionImported: _touched,
     e.SessionSettled: _touched,
+    e.SessionRenamed: _session_renamed,
+    e.SessionReset: _session_reset,
+    e.SessionReloaded: _touched,
+    e.SessionDeleted: _session_deleted,
     e.ModelSelected: _model_selected,
     e.ContextCompacted: _context_compacted,
     e.PromptQueued: _prompt_queued,
     e.PromptCancelled: _prompt_cancelled,
+    e.SteeringReceived: _steering_received,
+    e.SteeringDelivered: _steering_delivered,
     e.RunStarted: _run_started,
     e.RunCompleted: _run_ended,
     e.RunFailed: _run_ended,

@@ -25,6 +25,7 @@ class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
     last_message_preview: str | UnsetType = UNSET
     model_provider: str | UnsetType = UNSET
     model_id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
 
 
 def summary_of(state: SessionState) -> SessionSummary:
@@ -42,6 +43,7 @@ def summary_of(state: SessionState) -> SessionSummary:
         last_message_preview=UNSET if state.preview is None else state.preview,
         model_provider=UNSET if model is None else model.provider,
         model_id=UNSET if model is None else model.model_id,
+        name=state.name or UNSET,
     )
 
 

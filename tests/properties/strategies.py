@@ -83,6 +83,12 @@ delta_tuples = st.lists(deltas, max_size=3).map(tuple)
 commands: st.SearchStrategy[c.Command] = st.one_of(
     st.builds(c.CreateSession, times, texts),
     st.builds(c.QueuePrompt, times, texts, prompt_ids, texts, texts, st.integers(0, 3), texts),
+    st.builds(c.Steer, times, texts, prompt_ids, texts, texts, st.integers(0, 3), texts),
+    st.builds(c.RenameSession, times, texts),
+    st.builds(c.ResetSession, times, texts),
+    st.builds(c.ReloadSession, times),
+    st.builds(c.DeleteSession, times),
+    st.builds(c.SelectModel, times, texts, texts),
     st.builds(c.AbortRun, times, st.booleans()),
     st.builds(c.InterruptRun, times, texts),
     st.builds(c.StartMessage, times, prompt_ids, delta_tuples),

@@ -6,16 +6,23 @@ from collections.abc import Iterator
 
 import falcon
 
-from actors.feed import FeedClosedError, Reader
+from actors.feed import FeedClosedError
 from actors.session import commands as c
+from actors.session.events import SteeringReceived
 from actors.tail import Tail
 from web.ai_sdk import DONE, HEADER, UiMessageStream, encode_chunk
 from web.bootstrap import Gateway
 from web.errors import Problem, problem_of
 from web.keys import checked_key
 from web.outcome import Outcome
-from web.requests import ChatPrompt, chat_prompt, message_text, read_object
-from web.schemas import PromptResult, body_of
+from web.requests import (
+    ChatPrompt,
+    chat_prompt,
+    message_text,
+    read_object,
+    with_idempotency_key,
+)
+from web.schemas import Enqueued, PromptResult, Steered, body_of
 from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT
 from web.streams import StreamSlot, bounded_writes
 
@@ -78,6 +85,40 @@ class ChatResource:
         stream_chat(self._gateway, request, response, tail, prompt_id, slot)
 
 
+class SteerResource:
+    """POST /sessions/K/steer."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Say more to the run in progress; a session where nothing runs is prompted."""
+        prompt = chat_prompt(read_object(request, self._gateway.settings.body_bytes_max))
+        self._gateway.registry.state(checked_key(key))
+        _, tail = queue_prompt(self._gateway, request, key, prompt, "steer", c.Steer)
+        with contextlib.closing(tail):
+            steered = isinstance(tail.next(0)[0].event, SteeringReceived)
+        mode = "steer" if steered else "queued"
+        response.data = body_of(Steered(ok=True, mode=mode, session_key=key))
+
+
+class EnqueueResource:
+    """POST /sessions/K/enqueue."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Prompt the session without waiting for the answer."""
+        prompt = chat_prompt(read_object(request, self._gateway.settings.body_bytes_max))
+        prompt_id, tail = queue_prompt(self._gateway, request, key, prompt, "enqueue")
+        tail.close()
+        response.status = falcon.HTTP_202
+        response.data = body_of(
+            Enqueued(ok=True, queued=True, session_key=key, prompt_id=prompt_id)
+        )
+
+
 class ChatStreamResource:
     """GET /sessions/K/chat/stream and /sessions/K/chat/<any id>/stream."""
 
@@ -108,21 +149,28 @@ class ChatStreamResource:
 
 
 def queue_prompt(
-    gateway: Gateway, request: falcon.Request, key: str, prompt: ChatPrompt, source: str
+    gateway: Gateway,
+    request: falcon.Request,
+    key: str,
+    prompt: ChatPrompt,
+    source: str,
+    kind: type[c.QueuePrompt] = c.QueuePrompt,
 ) -> tuple[str, Tail]:
     """Queue a prompt, durably; return its id and a tail that has its events before it."""
     registry = gateway.registry
-    command = c.QueuePrompt(
+    identified = with_idempotency_key(request, prompt)
+    command = kind(
         at=registry.now_ms(),
         session_id=str(uuid.uuid4()),
         prompt_id=str(uuid.uuid4()),
-        text=prompt.text,
+        text=identified.text,
         source=source,
         queue_max=gateway.settings.queue_max,
-        message_id=prompt.message_id,
+        message_id=identified.message_id,
+        idempotency_key=identified.idempotency_key,
     )
-    reader: Reader = registry.prompt(checked_key(key), command, request.context.principal)
-    return command.prompt_id, Tail(gateway.log, key, reader)
+    prompt_id, reader = registry.prompt(checked_key(key), command, request.context.principal)
+    return prompt_id, Tail(gateway.log, key, reader)
 
 
 def stream_chat(

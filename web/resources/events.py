@@ -6,6 +6,7 @@ import falcon
 
 from actors.feed import FeedClosedError
 from actors.replay import state_at, stream_of
+from actors.session.events import SessionDeleted
 from actors.session.state import SessionState
 from actors.tail import Tail
 from web.bootstrap import Gateway
@@ -61,3 +62,5 @@ class EventsResource:
             except FeedClosedError:
                 return
             yield b"".join([frame(committed) for committed in batch]) or HEARTBEAT
+            if batch and isinstance(batch[-1].event, SessionDeleted):
+                return

@@ -1,16 +1,27 @@
 """The list of sessions, one session, and what can be done to it."""
 
+import uuid
+
 import falcon
 import msgspec
 from msgspec import UNSET
 
 from actors.replay import STREAM_PREFIX
 from actors.session import commands as c
+from actors.session.state import ModelRef
 from actors.session.summary import SessionSummary, summary_of, with_model
 from web.bootstrap import Gateway
+from web.errors import Problem
 from web.keys import checked_key
-from web.requests import positive, read_object
-from web.schemas import Ok, SessionAnswer, SessionList, body_of
+from web.requests import positive, read_object, session_name
+from web.schemas import (
+    ModelAnswer,
+    ModelChoice,
+    Ok,
+    SessionAnswer,
+    SessionList,
+    body_of,
+)
 
 PAGE_SESSIONS = 1_000
 
@@ -29,7 +40,10 @@ class SessionsResource:
         size = min(limit or PAGE_SESSIONS, PAGE_SESSIONS)
         cursor = positive(request, "cursor", "The cursor must be one that a list gave.")
         entries = self._gateway.log.entries(
-            after_row=cursor or 0, limit=size + 1, prefix=STREAM_PREFIX
+            after_row=cursor or 0,
+            limit=size + 1,
+            prefix=STREAM_PREFIX + (request.get_param("prefix") or ""),
+            active=request.get_param_as_bool("active"),
         )
         resolve = self._gateway.registry.models.resolve
         sessions = [
@@ -40,7 +54,7 @@ class SessionsResource:
 
 
 class SessionResource:
-    """GET /sessions/K."""
+    """GET, PATCH and DELETE /sessions/K."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -51,6 +65,23 @@ class SessionResource:
         summary = summary_of(registry.state(checked_key(key)))
         response.data = body_of(SessionAnswer(with_model(summary, registry.models.resolve)))
 
+    def on_patch(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Name the session."""
+        at = existing(self._gateway, key)
+        name = session_name(read_object(request, self._gateway.settings.body_bytes_max))
+        if name is not None:
+            command = c.RenameSession(at, name)
+            self._gateway.registry.ask(key, command, request.context.principal)
+        response.data = body_of(Ok(ok=True))
+
+    def on_delete(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """End the session; its log stays, and the key starts empty when it is used again."""
+        if key == self._gateway.settings.primary_session:
+            raise Problem(400, "Cannot delete primary session")
+        at = existing(self._gateway, key)
+        self._gateway.registry.ask(key, c.DeleteSession(at), request.context.principal)
+        response.data = body_of(Ok(ok=True))
+
 
 class AbortResource:
     """POST /sessions/K/abort."""
@@ -60,8 +91,61 @@ class AbortResource:
 
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """End the running prompt, with ``{"queue": true}`` the waiting ones too."""
-        registry = self._gateway.registry
-        registry.state(checked_key(key))
+        at = existing(self._gateway, key)
         body = read_object(request, self._gateway.settings.body_bytes_max)
-        command = c.AbortRun(registry.now_ms(), queue=body.get("queue") is True)
-        response.data = body_of(Ok(registry.ask(key, command, request.context.principal) > 0))
+        command = c.AbortRun(at, queue=body.get("queue") is True)
+        seq = self._gateway.registry.ask(key, command, request.context.principal)
+        response.data = body_of(Ok(seq > 0))
+
+
+class ResetResource:
+    """POST /sessions/K/reset."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Begin the conversation anew; what was said stays in the log."""
+        command = c.ResetSession(existing(self._gateway, key), str(uuid.uuid4()))
+        self._gateway.registry.ask(key, command, request.context.principal)
+        response.data = body_of(Ok(ok=True))
+
+
+class ReloadResource:
+    """POST /sessions/K/reload."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Note that the settings were asked for anew; they are read at every run anyway."""
+        command = c.ReloadSession(existing(self._gateway, key))
+        self._gateway.registry.ask(key, command, request.context.principal)
+        response.data = body_of(Ok(ok=True))
+
+
+class ModelResource:
+    """POST /sessions/K/model."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Send the session's next model calls to another model."""
+        at = existing(self._gateway, key)
+        body = read_object(request, self._gateway.settings.body_bytes_max)
+        provider, model_id = (
+            value if isinstance(value := body.get(name), str) else ""
+            for name in ("provider", "modelId")
+        )
+        registry = self._gateway.registry
+        if not registry.models.has(ModelRef(provider, model_id)):
+            raise Problem(404, f"Model not found: {provider}/{model_id}")
+        registry.ask(key, c.SelectModel(at, provider, model_id), request.context.principal)
+        response.data = body_of(ModelAnswer(ok=True, model=ModelChoice(provider, model_id)))
+
+
+def existing(gateway: Gateway, key: str) -> int:
+    """Return the time for a command to a session that must exist. Raises SessionNotFound."""
+    gateway.registry.state(checked_key(key))
+    return gateway.registry.now_ms()

@@ -60,7 +60,7 @@ class World:
         command = c.QueuePrompt(
             self.registry.now_ms(), f"id of {key}", prompt_id, text, "test", queue_max
         )
-        reader = self.registry.prompt(key, command, "tester")
+        _, reader = self.registry.prompt(key, command, "tester")
         return Watch(prompt_id, Tail(self.log, key, reader))
 
     def close(self) -> None:

@@ -1,6 +1,13 @@
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.decide import OUTCOME_UNKNOWN, TOOL_ABORTED, QueueFull, SessionExists
+from actors.session.decide import (
+    OUTCOME_UNKNOWN,
+    TOOL_ABORTED,
+    TOOL_SKIPPED,
+    KeyReused,
+    QueueFull,
+    SessionExists,
+)
 from actors.session.messages import (
     AssistantMessage,
     Text,
@@ -218,3 +225,115 @@ def test_an_import_over_a_conversation_is_rejected() -> None:
     Given(*RUNNING).when(c.ImportSession(4, "s1", "pi", "orig", ())).then_rejected(
         SessionExists, "already has messages"
     )
+
+
+def keyed(name: str, text: str, key: str) -> c.QueuePrompt:
+    return c.QueuePrompt(3, "s1", name, text, "messages", 8, idempotency_key=key)
+
+
+def test_the_same_idempotency_key_is_the_same_prompt() -> None:
+    first = Given(CREATED).when(keyed("p1", "text", "key"))
+    again = Given(CREATED)
+    again.state = first.and_after()
+    again.when(keyed("p2", "text", "key")).then()
+    again.when(keyed("p2", "other", "key")).then_rejected(KeyReused, "used for another prompt")
+    again.when(keyed("p2", "text", "other")).then(
+        e.PromptQueued("p2", "text", "messages", 3, idempotency_key="other")
+    )
+
+
+def test_keys_are_remembered_over_a_reset_but_not_over_a_deletion() -> None:
+    kept = e.PromptQueued("p1", "text", "messages", 2, idempotency_key="key")
+    reset = (CREATED, kept, e.SessionReset("s2", 3))
+    Given(*reset).when(keyed("p2", "text", "key")).then()
+    gone = (CREATED, kept, e.SessionDeleted(3))
+    assert Given(*gone).when(keyed("p2", "text", "key")).and_after().run is not None
+
+
+def test_a_reset_aborts_and_cancels_and_begins_anew() -> None:
+    after = Given(*STREAMING, queued("p2")).when(c.ResetSession(7, "s2"))
+    after.then(
+        e.PromptCancelled("p2", "Session reset", 7),
+        e.MessageCompleted(AssistantMessage((Text("par"),), 7, stop_reason="aborted")),
+        e.TurnEnded(1, "aborted", 7),
+        e.RunAborted("p1", 7),
+        e.SessionSettled(7),
+        e.SessionReset("s2", 7),
+    )
+    state = after.and_after()
+    assert (state.session_id, state.message_count, state.preview) == ("s2", 0, None)
+    assert state.first_seq == state.version
+    assert state.created_at == 1
+
+
+def test_a_deleted_key_starts_empty_when_it_is_used_again() -> None:
+    deleted = Given(*RUNNING, queued("p2")).when(c.DeleteSession(7))
+    deleted.then(
+        e.PromptCancelled("p2", "Session deleted: k", 7),
+        e.TurnEnded(1, "aborted", 7),
+        e.RunAborted("p1", 7),
+        e.SessionSettled(7),
+        e.SessionDeleted(7),
+    )
+    assert not deleted.and_after().exists
+    again = Given()
+    again.state = deleted.and_after()
+    again.when(queue("p3", 8)).then(e.SessionCreated("s1", 8), queued("p3", 8), *started("p3", 8))
+
+
+def test_only_a_session_that_exists_can_be_changed() -> None:
+    for command in (
+        c.RenameSession(1, "n"),
+        c.ResetSession(1, "s"),
+        c.ReloadSession(1),
+        c.DeleteSession(1),
+        c.SelectModel(1, "p", "m"),
+    ):
+        Given().when(command).then()
+
+
+def steer(name: str, at: int = 5) -> c.Steer:
+    return c.Steer(at, "s1", name, f"text of {name}", "steer", 8)
+
+
+def test_steering_without_a_run_is_a_prompt() -> None:
+    Given(CREATED).when(steer("p1")).then(
+        e.PromptQueued("p1", "text of p1", "steer", 5), *started("p1", 5)
+    )
+
+
+STEERED = e.SteeringReceived("x1", "text of x1", 5)
+TOLD = (
+    e.SteeringDelivered("x1", 6),
+    e.MessageCompleted(UserMessage((Text("text of x1"),), 6)),
+)
+
+
+def test_steering_waits_for_the_next_model_call() -> None:
+    Given(*STREAMING).when(steer("x1")).then(STEERED)
+
+
+def test_an_answer_without_tools_goes_on_with_what_was_said_to_the_run() -> None:
+    answer = AssistantMessage((Text("par"),), 6)
+    Given(*STREAMING, STEERED).when(c.CompleteMessage(6, "p1", (), answer)).then(
+        e.MessageCompleted(answer), e.TurnEnded(1, "stop", 6), e.TurnStarted(2, 6), *TOLD
+    )
+
+
+def test_steering_skips_the_tools_that_have_not_begun() -> None:
+    Given(*CALLING, STEERED).when(c.StartTool(6, "p1", "t1", "bash", {})).then(
+        e.ToolCompleted("t1", "bash", "skipped", (Text(TOOL_SKIPPED),), 6),
+        e.MessageStarted("toolResult", 6, "t1"),
+    )
+
+
+def test_the_turn_after_tools_is_told_what_was_said() -> None:
+    answer = AssistantMessage((), 3, stop_reason="tool_use")
+    Given(*CALLING, STEERED).when(c.NextTurn(6, "p1", answer)).then(
+        e.TurnEnded(1, "tool_use", 6), e.TurnStarted(2, 6), *TOLD
+    )
+
+
+def test_steering_dies_with_its_run() -> None:
+    after = Given(*STREAMING, STEERED).when(c.AbortRun(7)).and_after()
+    assert after.steering == ()
