@@ -23,17 +23,17 @@ from web.resources.sessions import (
     SessionResource,
     SessionsResource,
 )
+from web.resources.webhooks import WebhookResource
 
 JSON = "application/json; charset=utf-8"
 
 
 def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the application that serves a gateway."""
-    token = gateway.settings.token
-    app = falcon.App(
-        media_type=JSON,
-        middleware=[Authentication(None if token is None else token.get_secret_value())],
-    )
+    settings = gateway.settings
+    token = None if settings.token is None else settings.token.get_secret_value()
+    webhooks = None if settings.webhook_secret is None else settings.webhook_base_path
+    app = falcon.App(media_type=JSON, middleware=[Authentication(token, webhooks)])
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handle)
     app.add_sink(not_found)
@@ -54,4 +54,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/sessions/{key}/reset", ResetResource(gateway))
     app.add_route("/sessions/{key}/reload", ReloadResource(gateway))
     app.add_route("/sessions/{key}/model", ModelResource(gateway))
+    if webhooks is not None:
+        for path in (webhooks, f"{webhooks}/", f"{webhooks}/{{route}}"):
+            app.add_route(path, WebhookResource(gateway))
     return app

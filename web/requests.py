@@ -25,6 +25,7 @@ class ChatPrompt(msgspec.Struct, frozen=True):
     text: str
     message_id: str = ""
     idempotency_key: str = ""
+    metadata: Any = None
 
 
 def read_object(request: falcon.Request, bytes_max: int) -> dict[str, Any]:
@@ -33,7 +34,11 @@ def read_object(request: falcon.Request, bytes_max: int) -> dict[str, Any]:
     Raises Problem 413 before more than the limit is in memory, 400 for anything else that
     isn't an object.
     """
-    body = _read(request, bytes_max)
+    return object_of(read_body(request, bytes_max))
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return a body's JSON object; see read_object."""
     if not body:
         return {}
     try:
@@ -69,9 +74,12 @@ def chat_prompt(body: dict[str, Any]) -> ChatPrompt:
 def with_idempotency_key(request: falcon.Request, prompt: ChatPrompt) -> ChatPrompt:
     """Return the prompt with what makes a repeat of the request the same prompt.
 
-    That is the header Idempotency-Key, or else the id that an AI SDK client gave its message.
+    That is the header Idempotency-Key, or else what the prompt has already, or the id that an
+    AI SDK client gave its message.
     """
     key = request.get_header(IDEMPOTENCY_HEADER)
+    if key is None and prompt.idempotency_key:
+        return prompt
     if key is None:
         digest = sha256(prompt.text.encode()).hexdigest()  # an edited message keeps its id
         key = f"message:{prompt.message_id}:{digest}" if prompt.message_id else ""
@@ -138,7 +146,8 @@ def _checked(text: object, missing: str) -> str:
     return text
 
 
-def _read(request: falcon.Request, bytes_max: int) -> bytes:
+def read_body(request: falcon.Request, bytes_max: int) -> bytes:
+    """Return the body. Raises Problem 413 before more than the limit is in memory."""
     too_large = Problem(413, f"A request's body can have {bytes_max} bytes at most.")
     length = request.content_length
     if length is not None and length > bytes_max:

@@ -63,6 +63,19 @@ class Settings(BaseSettings):
     sessions_loaded_max: int = Field(10_000, ge=1, description="Sessions in memory at most.")
     run_timeout_s: float = Field(1_800, gt=0, description="Time a run may take, in seconds.")
     run_turns_max: int = Field(50, ge=1, description="Model calls that a run may make.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Secret that webhooks must prove; without one there are none."
+    )
+    webhook_base_path: str = Field(
+        "/webhooks", pattern=r"^(/[A-Za-z0-9._~-]+)+$", description="Path of the webhooks."
+    )
+    webhook_sessions: str = Field(
+        "",
+        description="Keys that webhooks may name besides webhook:…, separated by commas.",
+    )
+    webhook_tolerance_s: float = Field(
+        300, gt=0, description="Age of a webhook's signature at most, in seconds."
+    )
     body_bytes_max: int = Field(1_048_576, ge=1, description="Size of a request's body, in bytes.")
     streams_max: int = Field(
         8_000, ge=1, description="Open streams and waiting prompts of a worker at most."
@@ -80,13 +93,13 @@ class Settings(BaseSettings):
         "info", description="Least severity of the lines that the process logs."
     )
 
-    @field_validator("token")
+    @field_validator("token", "webhook_secret")
     @classmethod
-    def _token_is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
+    def _is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None:
             text = token.get_secret_value()
             if not text.isascii() or not text.isprintable() or not text.split() == [text]:
-                raise ValueError("a token is printable ASCII without spaces, and not empty")
+                raise ValueError("it must be printable ASCII without spaces, and not empty")
         return token
 
     @classmethod

@@ -48,6 +48,7 @@ class QueuePrompt(Command, frozen=True):
     queue_max: int
     message_id: str = ""
     idempotency_key: str = ""
+    metadata: Any = None
 
 
 class Steer(QueuePrompt, frozen=True):

@@ -88,6 +88,7 @@ def _queue_prompt(command: c.QueuePrompt, state: SessionState) -> Events:
         command.at,
         command.message_id,
         command.idempotency_key,
+        command.metadata,
     )
     return (*created, queued)
 

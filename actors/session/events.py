@@ -101,7 +101,8 @@ class ContextCompacted(Event, frozen=True):
 class PromptQueued(Event, frozen=True):
     """A prompt was accepted and waits for its run; ``source`` names the route it came by.
 
-    ``idempotency_key`` is the client's: the same key again means the same prompt.
+    ``idempotency_key`` is the client's: the same key again means the same prompt. ``metadata``
+    is what a program sent along, any JSON value; the model is not told it.
     """
 
     wire_name: ClassVar[str] = "prompt.queued"
@@ -111,6 +112,7 @@ class PromptQueued(Event, frozen=True):
     at: int
     message_id: str = ""
     idempotency_key: str = ""
+    metadata: Any = None
 
 
 class PromptCancelled(Event, frozen=True):

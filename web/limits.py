@@ -1,0 +1,58 @@
+"""What every request must keep to before anything acts on it: its target, parameters and body."""
+
+import re
+from email.message import Message
+
+import falcon
+
+from web.errors import Problem
+from web.requests import check_length, has_body
+
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Limits:
+    """Middleware: refuse what could be read in two ways, or not at all."""
+
+    def __init__(self, body_bytes_max: int) -> None:
+        self._body_bytes_max = body_bytes_max
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Check the target as it was sent. Raises Problem 400 or 404."""
+        target: str = request.env.get("RAW_URI", "")
+        if "%" not in target:
+            return
+        if _BAD_ESCAPE.search(target):
+            raise Problem(400, "A % in the address is followed by two hexadecimal digits.")
+        if "%2f" in target.partition("?")[0].lower():  # the server has decoded it: a/b is no key
+            raise Problem(404, "Not found")
+
+    def process_resource(
+        self,
+        request: falcon.Request,
+        _response: falcon.Response,
+        _resource: object,
+        _params: dict[str, str],
+    ) -> None:
+        """Check parameters and body of a known route. Raises Problem 400, 413 or 415."""
+        for name, value in request.params.items():
+            if isinstance(value, list):
+                raise Problem(400, f"The query parameter {name} is given more than once.")
+            if "\x00" in value:
+                raise Problem(400, f"The query parameter {name} can't hold U+0000.")
+        if has_body(request):
+            check_length(request, self._body_bytes_max)
+            _check_type(request)
+
+
+def _check_type(request: falcon.Request) -> None:
+    header = Message()
+    header["Content-Type"] = request.content_type or "none"
+    is_json = _JSON_TYPE.fullmatch(header.get_content_type()) is not None
+    if not is_json or header.get_content_charset("utf-8") != "utf-8":
+        raise Problem(415, "A body is sent as Content-Type: application/json, in UTF-8.")
+    coding = request.get_header("Content-Encoding", default="identity")
+    transfer = request.get_header("Transfer-Encoding", default="chunked")
+    if coding.lower() != "identity" or transfer.lower() != "chunked":
+        raise Problem(415, "A body is sent without compression.")
