@@ -5,6 +5,7 @@ import falcon
 from web.auth import Authentication
 from web.bootstrap import Gateway
 from web.errors import handle, not_found
+from web.limits import Limits
 from web.resources.chats import (
     ChatResource,
     ChatStreamResource,

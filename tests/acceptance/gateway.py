@@ -166,12 +166,18 @@ def free_port() -> int:
 
 
 class RunningGateway:
-    """``sessiond serve`` in a folder of its own; the keyword arguments are its settings."""
+    """``sessiond serve`` in a folder of its own; the keyword arguments are its settings.
+
+    ``variables`` are further variables of its environment.
+    """
 
     command: tuple[str | Path, ...] = (COMMAND, "serve")
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, variables: dict[str, str] | None = None, **settings: object
+    ) -> None:
         self.folder = folder
+        self._variables = variables or {}
         self.port = free_port()
         self._settings = {
             "database_url": database_url(folder),
@@ -205,7 +211,7 @@ class RunningGateway:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
-                env=environment(self._settings),
+                env=environment(self._settings) | self._variables,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -291,7 +297,7 @@ class RunningGateway:
         with contextlib.closing(connection):
             connection.connect()
             before_sending()
-            connection.request(method, path, body, headers=headers or {})
+            connection.request(method, path, body, headers=_typed(headers, body))
             response = connection.getresponse()
             content = response.read()
             is_json = "json" in response.headers.get("Content-Type", "")
@@ -315,7 +321,7 @@ class RunningGateway:
         sock = connection.sock
         try:
             content = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, content, headers=headers or {})
+            connection.request(method, path, content, headers=_typed(headers, content))
             return Stream(sock, connection.getresponse(), deadline)
         except BaseException:
             sock.close()
@@ -341,6 +347,14 @@ class RunningGateway:
             return ""
         last = answer.body["messages"][-1]
         return text_of(last) if last["id"].startswith("draft:") else ""
+
+
+def _typed(headers: dict[str, str] | None, body: bytes | None) -> dict[str, str]:
+    """Return headers that say what a body is, where they don't already."""
+    given = headers or {}
+    if body is None or any(name.lower() == "content-type" for name in given):
+        return given
+    return {"Content-Type": "application/json"} | given
 
 
 def is_idle(snapshot: dict[str, Any]) -> bool:

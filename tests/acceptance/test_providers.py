@@ -1,0 +1,121 @@
+"""Real SDKs in a real gateway, against servers that speak the providers' wire protocols."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.conftest import OpenGateway
+from tests.acceptance.gateway import RunningGateway, check_log, until
+from tests.wire.servers import (
+    AnthropicWire,
+    Ask,
+    Finish,
+    ModelServer,
+    OpenAIWire,
+    Refuse,
+    Say,
+    Stall,
+    Think,
+)
+
+KEY = "sk-canary-0123456789"
+PROVIDERS = {
+    "openai": (OpenAIWire(), "OPENAI"),
+    "anthropic": (AnthropicWire(), "ANTHROPIC"),
+}
+
+
+@pytest.fixture(scope="module", params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def server(provider: str) -> Iterator[ModelServer]:
+    with ModelServer(PROVIDERS[provider][0]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    open_gateway: OpenGateway, worker_class: str, provider: str, server: ModelServer
+) -> Iterator[RunningGateway]:
+    prefix = PROVIDERS[provider][1]
+    variables = {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": server.url}
+    with open_gateway(
+        variables=variables, worker_class=worker_class, model_stall_timeout_s=1
+    ) as running:
+        yield running
+        check_log(running.folder, running)
+        assert KEY not in running.log
+
+
+def test_the_key_that_is_present_chooses_the_provider(
+    gateway: RunningGateway, provider: str
+) -> None:
+    assert gateway.snapshot("web:main")["modelProvider"] == provider
+
+
+def test_an_answer_comes_from_the_model_with_the_conversation_so_far(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
+    server.reply([Think(["Hm."]), Say(["It ", "is ", "late."]), Finish()])
+    first = gateway.post("/sessions/talk/messages", {"text": "What time is it?"})
+    assert first.body["response"] == "It is late."
+    server.reply([Say(["Yes."]), Finish()])
+    gateway.post("/sessions/talk/messages", {"text": "Really?"})
+    told = str(server.requests[-1].body["messages"])
+    for said in ("What time is it?", "It is late.", "Really?"):
+        assert said in told
+    parts = gateway.get("/sessions/talk/history").body["messages"][1]["parts"]
+    assert [part["type"] for part in parts] == ["reasoning", "text"]
+
+
+def test_a_tool_that_does_not_exist_is_told_to_the_model(
+    gateway: RunningGateway, server: ModelServer, provider: str
+) -> None:
+    server.reply(
+        [Ask("t1", "bash", ['{"command":', '"pwd"}']), Finish("tool_use")],
+        [Say(["Then not."]), Finish()],
+    )
+    answer = gateway.post("/sessions/tools/messages", {"text": "Where am I?"})
+    assert answer.body["response"] == "Then not."
+    results = PROVIDERS[provider][0].told_results(server.requests[-1].body)
+    assert "There is no tool named 'bash'." in str(results)
+
+
+def test_a_provider_that_refuses_fails_the_run_and_the_next_one_works(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
+    server.reply(Refuse(401, "That key is not known."))
+    refused = gateway.post("/sessions/refused/messages", {"text": "hi"})
+    assert (refused.status, refused.body["ok"]) == (502, False)
+    assert "401: That key is not known." in refused.body["error"]
+    server.reply([Say(["Back."]), Finish()])
+    assert gateway.post("/sessions/refused/messages", {"text": "hi"}).body["response"] == "Back."
+
+
+def test_a_provider_that_stalls_fails_the_run_with_what_had_come(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
+    server.reply([Say(["Wait"]), Stall()])
+    stalled = gateway.post("/sessions/stalled/messages", {"text": "hi"})
+    assert stalled.status == 502
+    assert "sent nothing for 1 s" in stalled.body["error"]
+    assert stalled.body["response"] == "Wait"
+
+
+def test_an_abort_reaches_a_model_that_says_nothing_any_more(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
+    server.reply([Say(["Long "]), Stall()])
+    gateway.post("/sessions/aborted/enqueue", {"text": "hi"})
+    until(
+        lambda: "Long " in str(gateway.get("/sessions/aborted/state").body.get("messages")),
+        "the answer begins",
+    )
+    assert gateway.post("/sessions/aborted/abort").body == {"ok": True}
+    server.reply([Say(["Next."]), Finish()])
+    answer = gateway.post("/sessions/aborted/messages", {"text": "again"})
+    assert answer.body["response"] == "Next."
