@@ -87,7 +87,7 @@ class SessionRegistry:
         writer: GroupCommit,
         models: ModelCatalog,
         timers: Timers,
-        settings: RegistrySettings,
+        settings: Callable[[], RegistrySettings],
         *,
         owner: str,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -218,7 +218,7 @@ class SessionRegistry:
 
     def sweep(self, primary: str) -> None:
         """Let the sessions go that nobody has used for the idle time."""
-        limit = time.monotonic() - self._settings.idle_minutes * 60
+        limit = time.monotonic() - self._settings().idle_minutes * 60
         for key, loaded in list(self._loaded.items()):
             if key != primary and loaded.used <= limit:
                 with contextlib.suppress(pykka.ActorDeadError):
@@ -226,7 +226,7 @@ class SessionRegistry:
 
     def end_overdue(self) -> None:
         """Fail the runs that have taken longer than a run may."""
-        limit_s = self._settings.run_timeout_s
+        limit_s = self._settings().run_timeout_s
         now = self.now_ms()
         for loaded in list(self._loaded.values()):
             run = None if loaded.feed.state is None else loaded.feed.state.run
@@ -269,7 +269,7 @@ class SessionRegistry:
             state.run.prompt_id,
             lambda: self.models.find(state.model),
             lambda model: self._request(head, state, recent, model),
-            limits=self._settings,
+            limits=self._settings(),
             timers=self._timers,
             now_ms=self._now_ms,
         )
@@ -300,7 +300,7 @@ class SessionRegistry:
         return loaded
 
     def _make_room(self) -> None:
-        limit = self._settings.sessions_loaded_max
+        limit = self._settings().sessions_loaded_max
         if len(self._loaded) < limit:
             return
         for loaded in sorted(self._loaded.values(), key=lambda each: each.used):

@@ -1,5 +1,7 @@
 """The WSGI application: routes, middleware, error handlers."""
 
+from typing import Any
+
 import falcon
 
 from web.auth import Authentication
@@ -13,6 +15,7 @@ from web.resources.chats import (
     MessagesResource,
     SteerResource,
 )
+from web.resources.config import ChannelsResource, ConfigResource
 from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
@@ -34,12 +37,19 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     settings = gateway.settings
     token = None if settings.token is None else settings.token.get_secret_value()
     webhooks = None if settings.webhook_secret is None else settings.webhook_base_path
-    app = falcon.App(media_type=JSON, middleware=[Authentication(token, webhooks)])
+    limits = Limits(lambda: gateway.settings.body_bytes_max)
+    middleware: list[Any] = [
+        Authentication(token, webhooks),
+        limits,
+    ]  # Falcon types each kind apart
+    app = falcon.App(media_type=JSON, middleware=middleware)
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handle)
     app.add_sink(not_found)
     app.add_route("/health", HealthResource(gateway))
     app.add_route("/ready", ReadyResource(gateway))
+    app.add_route("/config", ConfigResource(gateway))
+    app.add_route("/channels/status", ChannelsResource())
     app.add_route("/sessions", SessionsResource(gateway))
     app.add_route("/sessions/{key}", SessionResource(gateway))
     app.add_route("/sessions/{key}/messages", MessagesResource(gateway))

@@ -6,9 +6,11 @@ import socket
 import threading
 import time
 import uuid
+from typing import Any
 
+from actors.gateway_actor import GatewayActor, Loaded, PatchConfig
 from actors.models.catalog import ModelCatalog
-from actors.registry import SessionRegistry
+from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.timers import Timers
 from persistence.engine import (
     SingleProcessLock,
@@ -21,6 +23,7 @@ from persistence.event_log import EventLog, SqlEventLog
 from persistence.group_commit import GroupCommit
 from persistence.migration import ensure_schema
 from persistence.native import native_caller
+from web.live_config import LiveConfig
 from web.settings import Settings
 
 SIBLING_WAIT_EXTRA_S = 15.0
@@ -66,10 +69,11 @@ class Gateway:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.config = LiveConfig(settings)
         models = ModelCatalog(settings, os.environ)
         self._store = Store(settings)
         self.log = self._store.log
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.timers = Timers()
         self.timers.start()
         self.registry = SessionRegistry(
@@ -77,16 +81,28 @@ class Gateway:
             self._store.writer,
             models,
             self.timers,
-            settings,
-            owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            lambda: self.config.current,
+            owner=owner,
         )
+        self._actor = GatewayActor.start(self.log, self._store.writer, owner, self.config.install)
         self.streams = threading.BoundedSemaphore(_streams_max(settings))
         self.ready = False
         self._stopping = threading.Lock()
         self._stopped = False
 
+    @property
+    def settings(self) -> Settings:
+        """Return the settings as they are now."""
+        return self.config.current
+
+    def patch_config(self, changes: dict[str, Any], principal: str | None) -> None:
+        """Change settings, durably. Raises PersistenceError."""
+        command = PatchConfig(changes, self.registry.now_ms(), principal)
+        self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
+
     def start(self) -> None:
         """Load what has work to carry on with, and take requests."""
+        self._actor.ask(Loaded(), block=True, timeout=ASK_TIMEOUT_S)
         self.registry.start(self.settings.primary_session, lambda: str(uuid.uuid4()))
         self.ready = True
         logger.info(

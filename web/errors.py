@@ -99,7 +99,7 @@ def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None
 
 
 def _wrong_method(request: falcon.Request, error: falcon.HTTPMethodNotAllowed) -> Problem:
-    """Only a session's paths tell a wrong method from an unknown path."""
-    if request.path.startswith("/sessions/"):
+    """Only a session's paths tell a wrong method from an unknown path; TRACE is wrong on any."""
+    if request.path.startswith("/sessions/") or request.method == "TRACE":
         return Problem(405, "Method not allowed", headers=dict(error.headers or {}))
     return Problem(404, "Not found")

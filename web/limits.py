@@ -1,6 +1,7 @@
 """What every request must keep to before anything acts on it: its target, parameters and body."""
 
 import re
+from collections.abc import Callable
 from email.message import Message
 
 import falcon
@@ -15,7 +16,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 class Limits:
     """Middleware: refuse what could be read in two ways, or not at all."""
 
-    def __init__(self, body_bytes_max: int) -> None:
+    def __init__(self, body_bytes_max: Callable[[], int]) -> None:
         self._body_bytes_max = body_bytes_max
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
@@ -42,7 +43,7 @@ class Limits:
             if "\x00" in value:
                 raise Problem(400, f"The query parameter {name} can't hold U+0000.")
         if has_body(request):
-            check_length(request, self._body_bytes_max)
+            check_length(request, self._body_bytes_max())
             _check_type(request)
 
 

@@ -1,11 +1,16 @@
 """Requests, read with limits and checked: each failure says what to send instead."""
 
+import contextlib
+import json
+import math
 import re
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 import falcon
 import msgspec
+from gunicorn.http.errors import ParseException
 
 from web.errors import Problem
 
@@ -15,8 +20,13 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 KEY_CHARACTERS_MAX = 200
 NAME_CHARACTERS_MAX = 200
 REGENERATE = "regenerate-message"
+BODY_TIMEOUT_S = 10.0
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**64 - 1
+INTEGER_CHARACTERS_MAX = 20
 
 _POSITIVE = re.compile(r"[0-9]{1,18}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class ChatPrompt(msgspec.Struct, frozen=True):
@@ -31,8 +41,8 @@ class ChatPrompt(msgspec.Struct, frozen=True):
 def read_object(request: falcon.Request, bytes_max: int) -> dict[str, Any]:
     """Return the body's JSON object; an empty body is an empty object.
 
-    Raises Problem 413 before more than the limit is in memory, 400 for anything else that
-    isn't an object.
+    Raises Problem 413 before more than the limit is in memory, 408 when the body stops coming,
+    422 for text that is no Unicode, 400 for anything else that isn't an object.
     """
     return object_of(read_body(request, bytes_max))
 
@@ -42,12 +52,27 @@ def object_of(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        decoded = _decode(body.decode("utf-8"))
+        if _SURROGATE.search(body):
+            msgspec.json.encode(decoded)
+    except UnicodeEncodeError as error:
+        raise Problem(422, "Text can't hold half of a surrogate pair.") from error
+    except (ValueError, RecursionError) as error:
         raise Problem(400, "Invalid JSON body") from error
     if not isinstance(decoded, dict):
         raise Problem(400, "The JSON body must be an object.")
     return decoded
+
+
+def has_body(request: falcon.Request) -> bool:
+    """Tell whether a body follows the request's header."""
+    return bool(request.content_length) or request.get_header("Transfer-Encoding") is not None
+
+
+def check_length(request: falcon.Request, bytes_max: int) -> None:
+    """Raise Problem 413 where the announced body is too large; nothing of it is read."""
+    if (request.content_length or 0) > bytes_max:
+        raise _too_large(bytes_max)
 
 
 def message_text(body: dict[str, Any]) -> str:
@@ -147,17 +172,74 @@ def _checked(text: object, missing: str) -> str:
 
 
 def read_body(request: falcon.Request, bytes_max: int) -> bytes:
-    """Return the body. Raises Problem 413 before more than the limit is in memory."""
-    too_large = Problem(413, f"A request's body can have {bytes_max} bytes at most.")
-    length = request.content_length
-    if length is not None and length > bytes_max:
-        raise too_large
-    if length is None and "chunked" not in (request.get_header("Transfer-Encoding") or ""):
+    """Return the body; waits for it, BODY_TIMEOUT_S at most without progress.
+
+    Raises Problem 413 before more than the limit is in memory, 408 or 400 without the whole body.
+    """
+    if not has_body(request):
         return b""
+    check_length(request, bytes_max)
+    length = request.content_length
     stream = request.bounded_stream if length is not None else request.env["wsgi.input"]
-    body: bytes = stream.read(bytes_max + 1)
+    try:
+        with _bounded_wait(request):
+            body: bytes = stream.read(bytes_max + 1)
+    except TimeoutError as error:
+        raise Problem(408, "The body did not come in time.") from error
+    except (OSError, ParseException) as error:  # the server's reader: broken off, or bad chunks
+        raise Problem(400, "The body can't be read to its end.") from error
     if len(body) > bytes_max:
-        raise too_large
+        raise _too_large(bytes_max)
     if length is not None and len(body) < length:
         raise Problem(400, "The body is shorter than its Content-Length.")
     return body
+
+
+@contextlib.contextmanager
+def _bounded_wait(request: falcon.Request) -> Iterator[None]:
+    socket = request.env.get("gunicorn.socket")
+    if socket is None:
+        yield
+        return
+    before = socket.gettimeout()
+    socket.settimeout(BODY_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.settimeout(before)
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem(413, f"A request's body can have {bytes_max} bytes at most.")
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise Problem(400, "An object in the JSON body has the same name twice.")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > INTEGER_CHARACTERS_MAX or not INTEGER_MIN <= int(digits) <= INTEGER_MAX:
+        raise Problem(400, "An integer in the JSON body has more than 64 bits.")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise Problem(400, "A number in the JSON body is too large.")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise Problem(400, f"{name} is not JSON.")
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_number,
+    parse_constant=_constant,
+).decode

@@ -30,8 +30,11 @@ SCRIPTS = Path(__file__).with_name("node")
 INSTALL_DEADLINE_S = 180
 DELAY_MS = 20
 DELTAS = 60
-VERSIONS = ("ai5", "ai6", "ai6first")
-"""Aliases in node/package.json; 6.0.0 refuses fields that it does not know."""
+VERSIONS = ("ai5", "ai6", "ai6first", "ai7")
+"""Aliases in node/package.json; 6.0.0 refuses unknown fields, 7 asks for Node 22."""
+
+APPENDS_REPLAYS = {"ai5", "ai6first"}
+"""These keep what came before a drop and append the whole answer to it when the chat resumes."""
 
 TOOL_PROMPT = 'Look here\n!think hmm, well\n!bash {"command":"pwd"}'
 TOOL_ERROR = "There is no tool named 'bash'."
@@ -112,6 +115,11 @@ def node(name: str, gateway: RunningGateway, *arguments: str) -> list[str]:
 def types_of(chunks: list[dict[str, Any]]) -> list[str]:
     """Name the chunks in order, each run of deltas once."""
     return [kind for kind, _ in groupby(chunk["type"] for chunk in chunks)]
+
+
+def state_of(note: dict[str, Any]) -> tuple[str, str | None, list[str]]:
+    """Return a chat's status, its error, and the errors that it reported."""
+    return note["status"], note["error"], note["errors"]
 
 
 def without_defaults(part: dict[str, Any]) -> dict[str, Any]:
@@ -246,8 +254,8 @@ def test_an_abort_ends_the_stream_with_an_abort_chunk(
     version: str, slow_gateway: RunningGateway, script: Script
 ) -> None:
     key = f"{version}-abort"
-    read = script("abort.mjs", slow_gateway, key, version, words(DELTAS))
-    assert read["aborted"] == {"ok": True}
+    read = script("meanwhile.mjs", slow_gateway, key, version, words(DELTAS), "abort")
+    assert read["posted"] == {"ok": True}
     assert read["errors"] == []
     assert types_of(read["chunks"])[-3:] == ["text-end", "finish-step", "abort"]
     partial_text = text_of(read["messages"][-1])
@@ -257,6 +265,86 @@ def test_an_abort_ends_the_stream_with_an_abort_chunk(
     history = slow_gateway.get(f"/sessions/{key}/history").body["messages"]
     assert text_of(history[-1]) == partial_text
     check_log(slow_gateway.folder)
+
+
+def test_steering_in_mid_answer_is_a_further_step_of_the_same_message(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    key = f"{version}-steer"
+    steering = json.dumps({"text": "and now this"})
+    read = script("meanwhile.mjs", gateway, key, version, words(DELTAS), "steer", steering)
+    assert read["posted"] == {"ok": True, "mode": "steer", "sessionKey": key}
+    assert (read["status"], read["errors"]) == ("ready", [])
+    assert read["finished"] == [{"isAbort": False, "isError": False}]
+    step = ["start-step", "text-start", "text-delta", "text-end", "finish-step"]
+    assert types_of(read["chunks"]) == ["start", *step, *step, "finish"]
+    question, answer = read["messages"]
+    assert (question["role"], text_of(question)) == ("user", words(DELTAS))
+    assert answer["role"] == "assistant"
+    assert [(part["type"], part.get("text")) for part in answer["parts"]] == [
+        ("step-start", None),
+        ("text", words(DELTAS)),
+        ("step-start", None),
+        ("text", "and now this"),
+    ]
+
+
+def test_a_sitting_with_the_state_machine_behind_use_chat(
+    version: str, gateway: RunningGateway, script: Script
+) -> None:
+    key = f"{version}-machine"
+    stopped, dropped = words(DELTAS, "stopped"), words(DELTAS, "dropped")
+    resuming = "new-chat" if version in APPENDS_REPLAYS else "same-chat"
+    notes = script("machine.mjs", gateway, key, version, "one", "two", stopped, dropped, resuming)
+    said = {
+        name: [(message["role"], text_of(message)) for message in note["messages"]]
+        for name, note in notes.items()
+    }
+    ids = {name: [message["id"] for message in note["messages"]] for name, note in notes.items()}
+
+    completed = {"isAbort": False, "isDisconnect": False, "isError": False}
+    for name in ("first", "second", "regenerated", "resumed"):
+        assert state_of(notes[name]) == ("ready", None, []), name
+        assert notes[name]["statuses"] == ["submitted", "streaming", "ready"], name
+        assert notes[name]["finished"] == [completed], name
+    assert said["first"] == [("user", "one"), ("assistant", "one")]
+    assert said["second"] == [*said["first"], ("user", "two"), ("assistant", "two")]
+    assert said["regenerated"] == said["second"]
+    assert ids["regenerated"][:-1] == ids["second"][:-1]
+    assert ids["regenerated"][-1] != ids["second"][-1]
+
+    assert notes["stopped"]["aborted"] == {"ok": True}
+    assert state_of(notes["stopped"]) == ("ready", None, [])
+    assert notes["stopped"]["statuses"] == ["submitted", "streaming", "ready"]
+    assert notes["stopped"]["finished"] == [completed | {"isAbort": True}]
+    *before, question, (role, beginning) = said["stopped"]
+    assert before == said["regenerated"]
+    assert (question, role) == (("user", stopped), "assistant")
+    assert 0 < len(beginning) < len(stopped)
+    assert stopped.startswith(beginning)
+
+    assert state_of(notes["dropped"]) == ("error", "network error", ["network error"])
+    assert notes["dropped"]["finished"] == [completed | {"isDisconnect": True, "isError": True}]
+    *before, question, (role, shown) = said["dropped"]
+    assert before == said["stopped"]
+    assert (question, role) == (("user", dropped), "assistant")
+    assert 0 < len(shown) < len(dropped)
+    assert dropped.startswith(shown)
+
+    assert ids["resumed"] == ids["dropped"]
+    assert said["resumed"] == [*said["stopped"], ("user", dropped), ("assistant", dropped)]
+    assert state_of(notes["idle"]) == ("ready", None, [])
+    assert notes["idle"]["messages"] == notes["resumed"]["messages"]
+
+    history = gateway.get(f"/sessions/{key}/history").body["messages"]
+    kept = [(message["role"], text_of(message)) for message in history]
+    asked_twice = [("user", "two"), ("assistant", "two")]
+    assert kept[:-3] == [*said["regenerated"], *asked_twice, ("user", stopped)]
+    assert kept[-3][0] == "assistant"
+    assert kept[-3][1].startswith(beginning), "what was shown of a stopped answer is kept"
+    assert len(kept[-3][1]) < len(stopped)
+    assert kept[-2:] == said["resumed"][-2:]
+    check_log(gateway.folder)
 
 
 def test_a_full_queue_is_an_error_of_the_chat(start_gateway: StartGateway, script: Script) -> None:

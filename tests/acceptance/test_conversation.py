@@ -293,7 +293,8 @@ def test_a_body_above_the_limit_is_413_before_all_of_it_is_sent(
     sent = BODY_BYTES_MAX + 1 if chunked else 0
     with socket.create_connection((HOST, gateway.port), DEADLINE_S) as connection:
         connection.sendall(
-            b"POST /sessions/never/messages HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % length
+            b"POST /sessions/never/messages HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\n%b\r\n\r\n" % length
         )
         if chunked:
             connection.sendall(b"%x\r\n%b\r\n" % (sent, b" " * sent))
@@ -473,8 +474,8 @@ def test_a_client_that_leaves_does_not_take_its_prompt_along(gateway: RunningGat
     with contextlib.closing(socket.create_connection((HOST, gateway.port), DEADLINE_S)) as leaving:
         body = b'{"text":"%b"}' % words(SLOW).encode()
         leaving.sendall(
-            b"POST /sessions/leaves/messages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
+            b"POST /sessions/leaves/messages HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         gateway.until_answering("leaves")
     gateway.until_idle("leaves")

@@ -27,6 +27,7 @@ export function checkedTransport(chunks, options = {}) {
       }),
     ) ?? null;
   return {
+    resumeStreamIsReplay: transport.resumeStreamIsReplay,
     sendMessages: async (request) => checked(await transport.sendMessages(request)),
     reconnectToStream: async (request) => checked(await transport.reconnectToStream(request)),
   };
@@ -56,15 +57,21 @@ export async function read(stream, onMessage = () => {}) {
   return { message: last, errors };
 }
 
-// The SDK's chat without a framework: the state is plain fields.
+// The SDK's chat without a framework: the state is plain fields, and its statuses are kept.
 export class Chat extends (sdk?.AbstractChat ?? Object) {
-  constructor(options) {
+  constructor({ messages = [], ...options }) {
+    const statuses = ['ready'];
     super({
       ...options,
       state: {
-        status: 'ready',
+        get status() {
+          return statuses.at(-1);
+        },
+        set status(status) {
+          statuses.push(status);
+        },
         error: undefined,
-        messages: [],
+        messages,
         pushMessage(message) {
           this.messages = [...this.messages, message];
         },
@@ -77,7 +84,23 @@ export class Chat extends (sdk?.AbstractChat ?? Object) {
         snapshot: (value) => structuredClone(value),
       },
     });
+    // Returns the statuses since it was called last.
+    this.takeStatuses = () => statuses.splice(0, statuses.length, statuses.at(-1)).slice(1);
   }
+}
+
+export const textOf = (message) =>
+  message.parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
+
+export async function until(probe) {
+  while (!probe()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+// Posts to the session, as no method of the SDK does.
+export async function post(verb, body) {
+  const headers = { 'Content-Type': 'application/json' };
+  const response = await fetch(`${base}/sessions/${key}/${verb}`, { method: 'POST', headers, body });
+  return response.json();
 }
 
 export const report = (result) => process.stdout.write(JSON.stringify(result));

@@ -50,7 +50,7 @@ class World:
             self.writer,
             ModelCatalog(self.settings, {}),
             self.timers,
-            self.settings,
+            lambda: self.settings,
             owner=owner,
         )
         self._ids = itertools.count(1)
