@@ -27,7 +27,7 @@ serve: $(INSTALLED)
 	$(BIN)/sessiond serve
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
