@@ -3,6 +3,7 @@
 The SDKs and their HTTP library are imported on first use.
 """
 
+import abc
 import contextlib
 import json
 import socket
@@ -96,7 +97,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-class OpenBlock:
+class OpenBlock(abc.ABC):
     """A content block that is being streamed; ``index`` is its place in the message."""
 
     def __init__(self, index: int) -> None:
@@ -110,12 +111,12 @@ class OpenBlock:
             self._pieces.append(piece)
             yield self._delta(piece)
 
+    @abc.abstractmethod
     def whole(self) -> Block:
         """Return the block as it is now. Raises ModelError."""
-        raise NotImplementedError
 
-    def _delta(self, text: str) -> Part:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _delta(self, text: str) -> Part: ...
 
     def _joined(self) -> str:
         return "".join(self._pieces)

@@ -19,8 +19,9 @@ from actors.session.messages import (
     Thinking,
     ToolCall,
     UserMessage,
+    digest_of_text,
 )
-from actors.session.state import Accepted, DraftBlock, SessionState, digest_of_text, fold
+from actors.session.state import Accepted, DraftBlock, SessionState, fold
 
 Events = tuple[e.Event, ...]
 

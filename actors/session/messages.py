@@ -3,9 +3,12 @@
 ``timestamp`` is in milliseconds since the epoch, UTC.
 """
 
+from hashlib import sha256
 from typing import Any
 
 from msgspec import Struct
+
+PREVIEW_UNITS = 120
 
 
 class Text(Struct, frozen=True, gc=False, tag="text"):
@@ -90,3 +93,17 @@ Message = UserMessage | AssistantMessage | ToolResultMessage
 def text_of(content: tuple[Block, ...]) -> str:
     """Return the text blocks of a message, joined."""
     return "".join([block.text for block in content if isinstance(block, Text)])
+
+
+def preview_of(text: str) -> str:
+    """Return the first 120 UTF-16 units of a text, never half a character."""
+    start = text[:PREVIEW_UNITS]
+    if start.isascii():
+        return start
+    units = start.encode("utf-16-le", "surrogatepass")[: PREVIEW_UNITS * 2]
+    return units.decode("utf-16-le", "ignore")
+
+
+def digest_of_text(text: str) -> str:
+    """Return what tells two prompts with the same idempotency key apart."""
+    return sha256(text.encode()).hexdigest()

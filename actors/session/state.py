@@ -5,19 +5,25 @@ The state holds what decisions need, not the conversation: that stays in the log
 """
 
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.session import events as e
-from actors.session.messages import AssistantMessage, Block, Text, Usage, UserMessage
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Text,
+    Usage,
+    UserMessage,
+    digest_of_text,
+    preview_of,
+)
 
 STATE_VERSION = 2
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
-PREVIEW_UNITS = 120
 ACCEPTED_MAX = 64
 """How many idempotency keys of a session are remembered, the newest."""
 
@@ -123,11 +129,6 @@ class SessionState(Struct, frozen=True):
         return self.run is None and not self.queue
 
 
-def digest_of_text(text: str) -> str:
-    """Return what tells two prompts with the same idempotency key apart."""
-    return sha256(text.encode()).hexdigest()
-
-
 def evolve(state: SessionState, event: e.Event) -> SessionState:
     """Return the state after the event; any event fits any state."""
     return _EVOLVE[type(event)](state, event)
@@ -138,15 +139,6 @@ def fold(state: SessionState, events: Iterable[e.Event]) -> SessionState:
     for event in events:
         state = _EVOLVE[type(event)](state, event)
     return state
-
-
-def preview_of(text: str) -> str:
-    """Return the first 120 UTF-16 units of a text, never half a character."""
-    start = text[:PREVIEW_UNITS]
-    if start.isascii():
-        return start
-    units = start.encode("utf-16-le", "surrogatepass")[: PREVIEW_UNITS * 2]
-    return units.decode("utf-16-le", "ignore")
 
 
 def _session_created(state: SessionState, event: e.SessionCreated) -> SessionState:

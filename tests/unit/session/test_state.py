@@ -1,8 +1,8 @@
 import pytest
 
 from actors.session import events as e
-from actors.session.messages import AssistantMessage, Text, ToolCall, UserMessage
-from actors.session.state import _EVOLVE, ModelRef, SessionState, evolve, fold, preview_of
+from actors.session.messages import AssistantMessage, Text, ToolCall, UserMessage, preview_of
+from actors.session.state import _EVOLVE, ModelRef, SessionState, evolve, fold
 from persistence.schema import PAGED_TYPES
 
 CREATED = e.SessionCreated("s1", 5)
