@@ -33,7 +33,8 @@ def prompt(gateway: Gateway, key: str, text: str) -> None:
     command = c.QueuePrompt(
         registry.now_ms(), str(uuid.uuid4()), prompt_id, text, "messages", queue_max=8
     )
-    with contextlib.closing(Tail(gateway.log, key, registry.prompt(key, command, None))) as tail:
+    _, reader = registry.prompt(key, command, None)
+    with contextlib.closing(Tail(gateway.log, key, reader)) as tail:
         while True:
             batch = tail.next(WAIT_S)
             assert batch, f"session {key} says nothing"
