@@ -93,7 +93,7 @@ class Feed:
         self._readers: set[Reader] = set()
 
     @property
-    def read(self) -> bool:
+    def has_readers(self) -> bool:
         """Tell whether anybody is reading."""
         return bool(self._readers)
 

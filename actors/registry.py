@@ -193,7 +193,7 @@ class SessionRegistry:
         """
         if self.draining:
             raise Draining
-        self.state(key)
+        self.state(key)  # raises before an actor is started for a session that is not there
         loaded = self._load(key)
         if loaded.feed.state is None:
             self._ask(key, Ready())
@@ -305,7 +305,7 @@ class SessionRegistry:
             return
         for loaded in sorted(self._loaded.values(), key=lambda each: each.used):
             state = loaded.feed.state
-            if state is not None and state.idle and not loaded.feed.read:
+            if state is not None and state.idle and not loaded.feed.has_readers:
                 loaded.ref.tell(Passivate())
                 break
         raise TooManySessions(limit)

@@ -243,7 +243,7 @@ class SessionActor(pykka.ThreadingActor):
             run.cancel()
 
     def _passivate(self) -> None:
-        if self._feed.read or not self._state.idle:
+        if self._feed.has_readers or not self._state.idle:
             return
         if self._state.version:
             snapshot = Snapshot(self._state.version, STATE_VERSION, encode_state(self._state))

@@ -34,10 +34,10 @@ def native_caller() -> Caller:
 
     Must be made after the fork: its native thread belongs to the process.
     """
-    return _Commits() if _is_patched() else call_here
+    return _NativeWhenSlow() if _is_patched() else call_here
 
 
-class _Commits:
+class _NativeWhenSlow:
     """Calls on a native thread while calls are slow, and on the spot while they are quick.
 
     Handing a call over costs more than a quick one takes (docs/adr/0005). One that turns out

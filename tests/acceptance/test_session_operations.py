@@ -184,6 +184,13 @@ def test_steering_dies_with_an_aborted_run(gateway: RunningGateway) -> None:
     assert said[-1] == "next"
 
 
+def test_an_abort_that_could_be_meant_in_two_ways_stops_nothing(gateway: RunningGateway) -> None:
+    start_slowly(gateway, "unclear")
+    assert gateway.post("/sessions/unclear/abort", {"queue": "yes"}).status == 422
+    assert gateway.snapshot("unclear")["processing"] is True
+    assert gateway.post("/sessions/unclear/abort", {"queue": True}).body == {"ok": True}
+
+
 def test_a_prompt_can_be_left_to_itself(gateway: RunningGateway) -> None:
     answer = gateway.post("/sessions/left/enqueue", {"text": "by yourself"})
     assert answer.status == 202

@@ -93,7 +93,10 @@ class AbortResource:
         """End the running prompt, with ``{"queue": true}`` the waiting ones too."""
         at = existing(self._gateway, key)
         body = read_object(request, self._gateway.settings.body_bytes_max)
-        command = c.AbortRun(at, queue=body.get("queue") is True)
+        queue = body.get("queue", False)
+        if not isinstance(queue, bool):
+            raise Problem(422, "queue is true or false.")
+        command = c.AbortRun(at, queue=queue)
         seq = self._gateway.registry.ask(key, command, request.context.principal)
         response.data = body_of(Ok(seq > 0))
 
