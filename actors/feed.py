@@ -31,7 +31,10 @@ class Committed:
 
 
 class FeedClosedError(Exception):
-    """The session's owner is gone; what it committed is in the log."""
+    """Nothing more will come: the session's owner is gone, or the reader was stopped.
+
+    What was committed is in the log.
+    """
 
 
 class Reader:
@@ -42,11 +45,12 @@ class Reader:
         self._feed = feed
         self._wake = threading.Lock()
         self._asleep = False
+        self._stopped = False
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until there is something to take; tell whether there is."""
         with self._feed.lock:
-            if self._feed.closed or self._feed.seq > self.after:
+            if self._stopped or self._feed.closed or self._feed.seq > self.after:
                 return True
             self._wake.acquire(blocking=False)
             self._asleep = True
@@ -58,6 +62,8 @@ class Reader:
         Raises FeedClosedError when nothing more will come.
         """
         with self._feed.lock:
+            if self._stopped:
+                raise FeedClosedError
             entries = self._feed.entries
             new = self._feed.seq - self.after
             if new <= 0:
@@ -69,6 +75,12 @@ class Reader:
             taken = [entries[index] for index in range(-new, 0)]
             self.after = taken[-1].seq
             return taken
+
+    def stop(self) -> None:
+        """Let whoever waits go, and take nothing more."""
+        with self._feed.lock:
+            self._stopped = True
+            self.rouse()
 
     def close(self) -> None:
         """Leave the feed."""

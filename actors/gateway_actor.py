@@ -1,62 +1,29 @@
-"""What holds for the whole gateway: settings changed while it runs, event-sourced like a session.
+"""The gateway's own actor: like a session's it appends first, then installs, then tells."""
 
-Stream ``gateway``, event ``config.patched``. The actor appends first, then installs, then tells.
-"""
-
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
 
 import msgspec
 import pykka
 
-from actors.session.codec import Codec
-from actors.session.events import Event
+from actors.gateway_state import CODEC, STREAM, GatewayState, decide, evolve
+from actors.session.commands import Command
 from persistence import chain
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.records import Append, Claim, Head, NewEvent, Summary
 
-STREAM = "gateway"
-
-Overrides = Mapping[str, Any]
-"""Setting's name -> the value that replaces the configured one."""
-
-
-class ConfigPatched(Event, frozen=True):
-    """Settings were changed; a value of None goes back to the configured one."""
-
-    wire_name: ClassVar[str] = "config.patched"
-    changes: dict[str, Any]
-    at: int
-
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Nothing but a wait: answered once the overrides are loaded."""
-
-
-class PatchConfig(msgspec.Struct, frozen=True):
-    """Change settings. The values have been checked."""
-
-    changes: dict[str, Any]
-    at: int
-    principal: str | None = None
-
-
-CODEC = Codec((ConfigPatched,))
-
-
-def evolve(overrides: Overrides, event: ConfigPatched) -> Overrides:
-    """Return the overrides after the event."""
-    merged = {**overrides, **event.changes}
-    return {name: value for name, value in merged.items() if value is not None}
+    """Nothing but a wait: answered once the state is loaded."""
 
 
 class GatewayActor(pykka.ThreadingActor):
-    """Serialises changes of the gateway's settings.
+    """Serialises changes of the gateway's settings and tokens.
 
-    ``on_change`` gets the overrides once when they are loaded, and after each change that is
-    durable. A PatchConfig is answered when it is, or raises PersistenceError.
+    ``on_change`` gets the state once when it is loaded, and after each change that is durable.
+    A command is answered then, with whether it changed anything, or raises Rejection or
+    PersistenceError.
     """
 
     use_daemon_thread = True
@@ -66,7 +33,7 @@ class GatewayActor(pykka.ThreadingActor):
         log: EventLog,
         writer: GroupCommit,
         owner: str,
-        on_change: Callable[[Overrides], None],
+        on_change: Callable[[GatewayState], None],
     ) -> None:
         super().__init__()
         self._log = log
@@ -74,7 +41,7 @@ class GatewayActor(pykka.ThreadingActor):
         self._owner = owner
         self._on_change = on_change
         self._head: Head | None = None
-        self._overrides: Overrides = {}
+        self._state = GatewayState()
 
     def on_start(self) -> None:
         """Load what was changed before."""
@@ -85,20 +52,28 @@ class GatewayActor(pykka.ThreadingActor):
             if each.payload is None:
                 raise CorruptLogError(STREAM, each.seq, "the payload is erased")
             event = CODEC.decode(each.type, each.schema_version, each.payload)
-            assert isinstance(event, ConfigPatched)
-            self._overrides = evolve(self._overrides, event)
-        self._on_change(self._overrides)
+            self._state = evolve(self._state, event)
+        self._on_change(self._state)
 
-    def on_receive(self, message: PatchConfig | Loaded) -> None:
+    def on_receive(self, message: Command | Loaded) -> bool:
         """Append, install, tell."""
         if isinstance(message, Loaded):
-            return
-        event = ConfigPatched(message.changes, message.at)
-        new = NewEvent(
-            event.wire_name, event.schema_version, CODEC.encode(event), message.principal
+            return True
+        events = decide(message, self._state)
+        if not events:
+            return False
+        new = tuple(
+            [
+                NewEvent(
+                    event.wire_name, event.schema_version, CODEC.encode(event), message.principal
+                )
+                for event in events
+            ]
         )
         unlisted = Summary(listed=False, active=False, body=b"")
         assert self._head is not None
-        self._head = self._writer.submit(Append(self._head, (new,), unlisted)).result()
-        self._overrides = evolve(self._overrides, event)
-        self._on_change(self._overrides)
+        self._head = self._writer.submit(Append(self._head, new, unlisted)).result()
+        for event in events:
+            self._state = evolve(self._state, event)
+        self._on_change(self._state)
+        return True

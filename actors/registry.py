@@ -21,7 +21,7 @@ from actors.session import commands as c
 from actors.session.decide import Events, accepted_before
 from actors.session.messages import Message
 from actors.session.state import SessionState
-from actors.session_actor import Ask, Passivate, Ready, Report, Reports, SessionActor
+from actors.session_actor import Passivate, Ready, Report, Reports, SessionActor
 from actors.timers import Timers
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
@@ -115,15 +115,15 @@ class SessionRegistry:
         self._timers.every(SWEEP_S, self.carry_on)
         self._timers.every(OVERDUE_S, self.end_overdue)
 
-    def ask(self, key: str, command: c.Command, principal: str | None = None) -> int:
+    def ask(self, key: str, command: c.Command) -> int:
         """Have the session's actor carry out a command, durably; load the session if needed.
 
         Returns the seq of the first event that it led to, 0 for none. Raises Rejection,
         TooManySessions or PersistenceError.
         """
-        return self._ask(key, Ask(command, principal))
+        return self._ask(key, command)
 
-    def prompt(self, key: str, command: c.QueuePrompt, principal: str | None) -> tuple[str, Reader]:
+    def prompt(self, key: str, command: c.QueuePrompt) -> tuple[str, Reader]:
         """Queue a prompt; return its id, and a reader that has all it leads to before it.
 
         A prompt whose idempotency key came before is that prompt. Raises Draining, or what
@@ -133,9 +133,7 @@ class SessionRegistry:
             raise Draining
         readers: list[Reader] = []
         try:
-            seq = self._ask(
-                key, Ask(command, principal), lambda loaded: readers.append(loaded.feed.reader())
-            )
+            seq = self._ask(key, command, lambda loaded: readers.append(loaded.feed.reader()))
             prompt_id = command.prompt_id
             if seq == 0:
                 accepted = accepted_before(self.state(key), command.idempotency_key)
@@ -154,7 +152,7 @@ class SessionRegistry:
     def _ask(
         self,
         key: str,
-        message: Ask | Ready,
+        message: c.Command | Ready,
         before: Callable[[Loaded], object] = lambda _loaded: None,
     ) -> int:
         for _attempt in range(RESTARTS_MAX):
@@ -233,7 +231,7 @@ class SessionRegistry:
             if run is not None and now - run.started_at > limit_s * 1000:
                 error = f"The run took more than {limit_s:g} s."
                 with contextlib.suppress(pykka.ActorDeadError):
-                    loaded.ref.tell(Ask(c.FailRun(now, run.prompt_id, error)))
+                    loaded.ref.tell(c.FailRun(now, run.prompt_id, error))
 
     def drain(self, grace_s: float) -> None:
         """Begin nothing new, give what runs ``grace_s`` to end, interrupt the rest.

@@ -8,7 +8,8 @@ import msgspec
 from actors.feed import Committed
 from actors.session.codec import Codec, UnknownEventError, decode_state
 from actors.session.events import Event
-from actors.session.state import STATE_VERSION, SessionState, evolve
+from actors.session.evolve import evolve
+from actors.session.state import STATE_VERSION, SessionState
 from persistence import chain
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog

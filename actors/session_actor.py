@@ -13,8 +13,9 @@ from actors.runs.conversation import Conversation, Recent
 from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import Events, decide
-from actors.session.events import Event
-from actors.session.state import STATE_VERSION, Run, SessionState, evolve, fold
+from actors.session.events import Event, RunStarted
+from actors.session.evolve import evolve, fold
+from actors.session.state import STATE_VERSION, Run, SessionState
 from actors.session.summary import summary_of
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog
@@ -26,13 +27,6 @@ SNAPSHOT_EVERY_EVENTS = 1_000
 logger = logging.getLogger(__name__)
 
 _encode_summary = msgspec.json.Encoder().encode
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """A command, and who gave it."""
-
-    command: c.Command
-    principal: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -93,8 +87,8 @@ class Surroundings(Protocol):
 class SessionActor(pykka.ThreadingActor):
     """Serialises everything that happens to one session.
 
-    An ``Ask`` returns the seq of the first event that its command led to (0: none), once it is
-    durable, and raises Rejection or PersistenceError. After an append that failed the actor
+    A command is answered with the seq of the first event that it led to (0: none), once that is
+    durable, or raises Rejection or PersistenceError. After an append that failed the actor
     stops: what the log holds is then unknown, and the next actor reads it anew.
     """
 
@@ -127,7 +121,7 @@ class SessionActor(pykka.ThreadingActor):
             self._broken = error  # what waits in the inbox gets this error, then comes the stop
             self.stop()
 
-    def on_receive(self, message: Ask | Reports | Ready | Passivate) -> int:
+    def on_receive(self, message: c.Command | Reports | Ready | Passivate) -> int:
         """Handle one message; each kind says what it does."""
         try:
             if isinstance(message, Reports):
@@ -137,7 +131,7 @@ class SessionActor(pykka.ThreadingActor):
                 if isinstance(message, Passivate):
                     self._passivate()
                 return 0
-            return self._execute([message.command], message.principal)
+            return self._execute([message])
         except Exception:
             raise
         except BaseException as error:  # Pykka would stop every actor of the process
@@ -165,7 +159,6 @@ class SessionActor(pykka.ThreadingActor):
     def _execute(
         self,
         commands: Sequence[c.Command],
-        principal: str | None = None,
         decided: list[Events] | None = None,
     ) -> int:
         """Carry out the commands as one append; return the seq of the first event, or 0.
@@ -173,17 +166,18 @@ class SessionActor(pykka.ThreadingActor):
         ``decided`` gets the events of each command.
         """
         self._require_unbroken()
-        events: list[Event] = []
+        asked: list[tuple[str, Event]] = []
         state = self._state
         for command in commands:
             new = decide(command, state, hold=self._around.draining)
             state = fold(state, new)
-            events.extend(new)
+            principal = "" if isinstance(command, c.RunCommand) else command.principal
+            asked.extend([(principal, event) for event in new])
             if decided is not None:
                 decided.append(new)
-        if not events:
+        if not asked:
             return 0
-        committed, new_events = self._prepare(events, principal)
+        committed, new_events = self._prepare(asked)
         append = Append(
             self._require_head(), new_events, _list_entry(state), self._due_snapshot(state)
         )
@@ -200,21 +194,29 @@ class SessionActor(pykka.ThreadingActor):
         return committed[0].seq
 
     def _prepare(
-        self, events: Sequence[Event], principal: str | None
+        self, asked: Sequence[tuple[str, Event]]
     ) -> tuple[list[Committed], tuple[NewEvent, ...]]:
-        """Fold the events and wrap each for the log, tied to the prompt it belongs to."""
+        """Fold the events and wrap each for the log, tied to the prompt it belongs to.
+
+        Each comes with who asked for it; "" and a run that starts mean the run's own principal.
+        """
         state = self._state
         committed: list[Committed] = []
         new_events: list[NewEvent] = []
-        for event in events:
+        started = False
+        for principal, event in asked:
             before, state = state, evolve(state, event)
             run = state.run or before.run
+            started = started or isinstance(event, RunStarted)
+            asker = principal
+            if run is not None and (started or not principal):
+                asker = run.principal
             new_events.append(
                 NewEvent(
                     event.wire_name,
                     event.schema_version,
                     CODEC.encode(event),
-                    principal,
+                    asker or None,
                     getattr(event, "prompt_id", None) or (run.prompt_id if run else None),
                     run.prompt_seq if run else None,
                 )

@@ -27,6 +27,10 @@ class Tail:
         taken = self._reader.take()
         return self._from_log() if taken is None else taken
 
+    def stop(self) -> None:
+        """End the waiting, from another thread; the next call raises FeedClosedError."""
+        self._reader.stop()
+
     def close(self) -> None:
         """Leave the feed."""
         self._reader.close()

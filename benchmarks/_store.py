@@ -13,8 +13,9 @@ from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import decide
 from actors.session.events import Event, MessageCompleted
+from actors.session.evolve import fold
 from actors.session.messages import AssistantMessage, Text, UserMessage
-from actors.session.state import STATE_VERSION, SessionState, fold
+from actors.session.state import STATE_VERSION, SessionState
 from actors.session.summary import summary_of
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog

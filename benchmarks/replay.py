@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from actors.replay import decode
 from actors.session import commands as c
 from actors.session.events import TextDelta
+from actors.session.evolve import evolve
 from actors.session.messages import AssistantMessage, Text, Usage
-from actors.session.state import SessionState, evolve
+from actors.session.state import SessionState
 from benchmarks._measure import Figures, Result, alternate, at_most, repetitions_of
 from benchmarks._store import Builder, open_log, temporary_folder
 from persistence import chain

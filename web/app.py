@@ -6,6 +6,7 @@ import falcon
 
 from web.auth import Authentication
 from web.bootstrap import Gateway
+from web.cors import CrossOrigin
 from web.errors import handle, not_found
 from web.limits import Limits
 from web.resources.chats import (
@@ -27,6 +28,7 @@ from web.resources.sessions import (
     SessionResource,
     SessionsResource,
 )
+from web.resources.tokens import TokenResource, TokensResource
 from web.resources.webhooks import WebhookResource
 
 JSON = "application/json; charset=utf-8"
@@ -35,13 +37,13 @@ JSON = "application/json; charset=utf-8"
 def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the application that serves a gateway."""
     settings = gateway.settings
-    token = None if settings.token is None else settings.token.get_secret_value()
     webhooks = None if settings.webhook_secret is None else settings.webhook_base_path
-    limits = Limits(lambda: gateway.settings.body_bytes_max)
-    middleware: list[Any] = [
-        Authentication(token, webhooks),
-        limits,
-    ]  # Falcon types each kind apart
+    origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
+    middleware: list[Any] = [  # Falcon types each kind apart
+        CrossOrigin(origins),
+        Authentication(gateway.tokens, webhooks),
+        Limits(lambda: gateway.settings.body_bytes_max),
+    ]
     app = falcon.App(media_type=JSON, middleware=middleware)
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handle)
@@ -49,7 +51,9 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/health", HealthResource(gateway))
     app.add_route("/ready", ReadyResource(gateway))
     app.add_route("/config", ConfigResource(gateway))
-    app.add_route("/channels/status", ChannelsResource())
+    app.add_route("/channels/status", ChannelsResource(gateway))
+    app.add_route("/tokens", TokensResource(gateway))
+    app.add_route("/tokens/{token_id}", TokenResource(gateway))
     app.add_route("/sessions", SessionsResource(gateway))
     app.add_route("/sessions/{key}", SessionResource(gateway))
     app.add_route("/sessions/{key}/messages", MessagesResource(gateway))

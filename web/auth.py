@@ -1,41 +1,70 @@
-"""Who is asking: a bearer token, compared in constant time by its digest."""
+"""Who is asking, and whether they may: a bearer token, and what its scopes and prefix allow."""
 
-import hmac
 import uuid
-from hashlib import sha256
 
 import falcon
 
+from actors.registry import SessionNotFound
 from web.errors import Problem
+from web.keys import checked_key
+from web.operations import ADMIN, methods_of, operation_of
+from web.tokens import ANONYMOUS, EVERYTHING, NOTHING, Access, Tokens
 
 OPEN_PATHS = frozenset({"/health"})
+WEBHOOK = "webhook"
 
 
 class Authentication:
-    """Middleware: refuse requests without the token, where one is configured.
+    """Middleware: refuse requests without a token, where one is needed.
 
     A POST to ``webhooks`` or below proves itself in another way.
     """
 
-    def __init__(self, token: str | None, webhooks: str | None = None) -> None:
-        self._digest = None if token is None else sha256(token.encode()).digest()
+    def __init__(self, tokens: Tokens, webhooks: str | None = None) -> None:
+        self._tokens = tokens
         self._webhooks = webhooks
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Give the request an id and a principal. Raises Problem 401."""
+        """Give the request an id, and what it may do. Raises Problem 401."""
         request.context.request_id = str(uuid.uuid4())
-        request.context.principal = None
-        if self._digest is None or self._is_open(request):
-            return
-        scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
-        offered = sha256(token.encode("utf-8", "replace")).digest()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(offered, self._digest):
-            raise Problem(401, "Unauthorized", headers={"WWW-Authenticate": "Bearer"})
-        request.context.principal = "token"
+        request.context.access = self._access(request)
 
-    def _is_open(self, request: falcon.Request) -> bool:
-        if request.path in OPEN_PATHS:
-            return True
+    def process_resource(
+        self,
+        request: falcon.Request,
+        _response: falcon.Response,
+        resource: object,
+        params: dict[str, str],
+    ) -> None:
+        """Refuse what the token does not allow. Raises Problem 403, or 404 for a hidden session."""
+        described = operation_of(resource, request.method)
+        if described is None:  # a method that the resource doesn't have
+            if request.method == "OPTIONS" and not request.context.preflight:
+                raise falcon.HTTPMethodNotAllowed(methods_of(resource))
+            return
+        access: Access = request.context.access
+        key = params.get("key")
+        if key is not None and not access.sees(checked_key(key)):
+            raise SessionNotFound(key)
+        if described.scope is not None and not access.may(described.scope):
+            raise Problem(403, f"This token is not allowed the scope {described.scope!r}.")
+        if key is None and access.key_prefix and described.scope == ADMIN:
+            raise Problem(403, f"This token is for the sessions {access.key_prefix}… only.")
+
+    def _access(self, request: falcon.Request) -> Access:
+        if self._is_webhook(request):
+            return Access(WEBHOOK, NOTHING)
+        if request.context.preflight:
+            return Access(ANONYMOUS, NOTHING)
+        if request.path in OPEN_PATHS or not self._tokens.required:
+            return Access(ANONYMOUS, EVERYTHING)
+        scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
+        access = self._tokens.access(token) if scheme.lower() == "bearer" else None
+        if access is None:
+            raise Problem(401, "Unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        return access
+
+    def _is_webhook(self, request: falcon.Request) -> bool:
         base = self._webhooks
         return (
             base is not None

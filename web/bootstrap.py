@@ -6,11 +6,14 @@ import socket
 import threading
 import time
 import uuid
+from hashlib import sha256
 from typing import Any
 
-from actors.gateway_actor import GatewayActor, Loaded, PatchConfig
+from actors.gateway_actor import GatewayActor, Loaded
+from actors.gateway_state import GatewayState, IssueToken, PatchConfig, RevokeToken, Token
 from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
+from actors.session.commands import Command
 from actors.timers import Timers
 from persistence.engine import (
     SingleProcessLock,
@@ -23,8 +26,10 @@ from persistence.event_log import EventLog, SqlEventLog
 from persistence.group_commit import GroupCommit
 from persistence.migration import ensure_schema
 from persistence.native import native_caller
+from web.inputs import TokenBody
 from web.live_config import LiveConfig
-from web.settings import Settings
+from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
+from web.tokens import Tokens, new_token
 
 SIBLING_WAIT_EXTRA_S = 15.0
 
@@ -84,7 +89,8 @@ class Gateway:
             lambda: self.config.current,
             owner=owner,
         )
-        self._actor = GatewayActor.start(self.log, self._store.writer, owner, self.config.install)
+        self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
+        self._actor = GatewayActor.start(self.log, self._store.writer, owner, self._install)
         self.streams = threading.BoundedSemaphore(_streams_max(settings))
         self.ready = False
         self._stopping = threading.Lock()
@@ -95,14 +101,44 @@ class Gateway:
         """Return the settings as they are now."""
         return self.config.current
 
-    def patch_config(self, changes: dict[str, Any], principal: str | None) -> None:
+    def patch_config(self, changes: dict[str, Any], principal: str) -> None:
         """Change settings, durably. Raises PersistenceError."""
-        command = PatchConfig(changes, self.registry.now_ms(), principal)
-        self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
+        self._ask(PatchConfig(self.registry.now_ms(), changes, principal=principal))
+
+    def issue_token(self, wanted: TokenBody, principal: str) -> tuple[str, Token]:
+        """Issue a token, durably; return its text, kept nowhere, and what is kept of it.
+
+        Raises NameTaken or PersistenceError.
+        """
+        token_id, text = new_token()
+        command = IssueToken(
+            self.registry.now_ms(),
+            token_id,
+            wanted.name,
+            sha256(text.encode()).hexdigest(),
+            tuple(dict.fromkeys(wanted.scopes)),
+            wanted.key_prefix,
+            principal=principal,
+        )
+        self._ask(command)
+        return text, self.tokens.issued(token_id)
+
+    def revoke_token(self, token_id: str, principal: str) -> bool:
+        """Revoke a token, durably; tell whether it was good. Raises PersistenceError."""
+        return self._ask(RevokeToken(self.registry.now_ms(), token_id, principal=principal))
+
+    def load(self) -> None:
+        """Wait for the settings and tokens that the log holds. Raises PersistenceError."""
+        self._ask(Loaded())
 
     def start(self) -> None:
-        """Load what has work to carry on with, and take requests."""
-        self._actor.ask(Loaded(), block=True, timeout=ASK_TIMEOUT_S)
+        """Load what has work to carry on with, and take requests. Raises SettingsError."""
+        self.load()
+        if not self.tokens.required and not is_loopback(self.settings.bind):
+            raise SettingsError(
+                f"Without a token the gateway serves loopback only, not {self.settings.bind}: "
+                f"set {ENV_PREFIX}TOKEN, issue one by sessiond token, or bind to 127.0.0.1."
+            )
         self.registry.start(self.settings.primary_session, lambda: str(uuid.uuid4()))
         self.ready = True
         logger.info(
@@ -111,6 +147,14 @@ class Gateway:
             self.registry.models.default.provider,
             self.registry.models.default.model_id,
         )
+
+    def _install(self, state: GatewayState) -> None:
+        self.config.install(state.overrides)
+        self.tokens.install(state.tokens)
+
+    def _ask(self, command: Command | Loaded) -> bool:
+        changed: bool = self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
+        return changed
 
     def stop(self, grace_s: float | None = None) -> None:
         """Drain: let runs end, interrupt the rest, end the streams, write everything.

@@ -1,5 +1,6 @@
-"""The command line: ``sessiond serve``, ``migrate``, ``import-pi``."""
+"""The command line: ``sessiond serve``, ``migrate``, ``import-pi``, ``token``."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -7,15 +8,18 @@ import time
 import types
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from web.cli_tokens import TokenStore, token_commands, token_store
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError, load_settings
 
 CONF = Path(__file__).with_name("gunicorn_conf.py")
+PRINCIPAL = "cli"
+"""Who the log says gave a command that came from here."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -115,7 +119,12 @@ def import_pi(file: Path, key: str, **flags: str | None) -> None:
         now = time.time_ns() // 1_000_000
         recorded = parse_pi_session(file.read_bytes(), at=now)
         command = ImportSession(
-            now, str(uuid.uuid4()), "pi", recorded.original_id, recorded.recorded
+            now,
+            str(uuid.uuid4()),
+            "pi",
+            recorded.original_id,
+            recorded.recorded,
+            principal=PRINCIPAL,
         )
         gateway = Gateway(settings)
         try:
@@ -124,6 +133,17 @@ def import_pi(file: Path, key: str, **flags: str | None) -> None:
         finally:
             gateway.stop()
     click.echo(f"Session {key} has {count} messages.")
+
+
+@contextlib.contextmanager
+def _opened(url: str | None, flags: dict[str, str | None]) -> Iterator[TokenStore]:
+    _to_environment(flags)
+    settings = _settings()
+    with _clear_errors(), token_store(settings, url, PRINCIPAL) as store:
+        yield store
+
+
+main.add_command(token_commands(with_settings, _opened))
 
 
 class _clear_errors:  # noqa: N801 - used as a function

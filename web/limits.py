@@ -7,7 +7,8 @@ from email.message import Message
 import falcon
 
 from web.errors import Problem
-from web.requests import check_length, has_body
+from web.operations import operation_of
+from web.requests import check_length, has_body, typed_body, typed_headers, typed_query
 
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -33,10 +34,10 @@ class Limits:
         self,
         request: falcon.Request,
         _response: falcon.Response,
-        _resource: object,
+        resource: object,
         _params: dict[str, str],
     ) -> None:
-        """Check parameters and body of a known route. Raises Problem 400, 413 or 415."""
+        """Check parameters and body of a known route, and read them. Raises Problem 4xx."""
         for name, value in request.params.items():
             if isinstance(value, list):
                 raise Problem(400, f"The query parameter {name} is given more than once.")
@@ -45,6 +46,15 @@ class Limits:
         if has_body(request):
             check_length(request, self._body_bytes_max())
             _check_type(request)
+        described = operation_of(resource, request.method)
+        if described is None:
+            return
+        if described.query is not None:
+            request.context.query = typed_query(request, described.query, described.digits)
+        if described.headers is not None:
+            request.context.headers = typed_headers(request, described.headers)
+        if described.body is not None and not described.raw_body:
+            request.context.body = typed_body(request, described.body, self._body_bytes_max())
 
 
 def _check_type(request: falcon.Request) -> None:

@@ -59,14 +59,14 @@ class LiveConfig:
         return changes
 
     def shown(self, default_model: str) -> dict[str, Any]:
-        """Return the settings as GET /config shows them: no secret among them."""
+        """Return the settings as GET /config shows them below ``gateway``: no secret among them."""
         shown: dict[str, Any] = {"model": default_model}
         for path, name in SHOWN.items():
             section, _, leaf = path.rpartition(".")
             inner = shown.setdefault(section, {}) if section else shown
             inner[leaf] = getattr(self.current, name)
         shown["webhook"]["enabled"] = self.current.webhook_secret is not None
-        return {"gateway": shown}
+        return shown
 
     def _with(self, overrides: Mapping[str, Any]) -> Settings:
         return Settings.model_validate({**self._configured.model_dump(), **overrides})

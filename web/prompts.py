@@ -10,11 +10,14 @@ from actors.session import commands as c
 from actors.tail import Tail
 from web.bootstrap import Gateway
 from web.errors import Problem, problem_of
-from web.keys import checked_key
+from web.inputs import ChatPrompt
 from web.outcome import Outcome
-from web.requests import ChatPrompt, with_idempotency_key
+from web.requests import with_idempotency_key
 from web.schemas import Enqueued, PromptResult, body_of
 from web.streams import StreamSlot
+
+PROMPT_ERRORS = (422, 429)
+"""How a prompt can be refused."""
 
 STOPPED = "The gateway stopped before the prompt's run ended; its events are in the log."
 
@@ -40,8 +43,9 @@ def queue_prompt(
         message_id=identified.message_id,
         idempotency_key=identified.idempotency_key,
         metadata=identified.metadata,
+        principal=request.context.access.principal,
     )
-    prompt_id, reader = registry.prompt(checked_key(key), command, request.context.principal)
+    prompt_id, reader = registry.prompt(key, command)
     return prompt_id, Tail(gateway.log, key, reader)
 
 

@@ -4,38 +4,27 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import falcon
 import msgspec
 from gunicorn.http.errors import ParseException
 
 from web.errors import Problem
+from web.inputs import ChatPrompt
+from web.operations import Refusable
 
-MISSING_TEXT = "Missing text"
-MISSING_USER_MESSAGE = "Missing user message text"
-IDEMPOTENCY_HEADER = "Idempotency-Key"
-KEY_CHARACTERS_MAX = 200
-NAME_CHARACTERS_MAX = 200
-REGENERATE = "regenerate-message"
 BODY_TIMEOUT_S = 10.0
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
 INTEGER_CHARACTERS_MAX = 20
 
-_POSITIVE = re.compile(r"[0-9]{1,18}")
+_WHOLE = re.compile(r"[0-9]{1,18}")
+Wanted = TypeVar("Wanted", bound=Refusable)
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-class ChatPrompt(msgspec.Struct, frozen=True):
-    """What a request asks, with the client's ids of the message and of the request."""
-
-    text: str
-    message_id: str = ""
-    idempotency_key: str = ""
-    metadata: Any = None
 
 
 def read_object(request: falcon.Request, bytes_max: int) -> dict[str, Any]:
@@ -75,100 +64,64 @@ def check_length(request: falcon.Request, bytes_max: int) -> None:
         raise _too_large(bytes_max)
 
 
-def message_text(body: dict[str, Any]) -> str:
-    """Return the prompt of a ``messages`` request."""
-    return _checked(body.get("text"), MISSING_TEXT)
-
-
-def chat_prompt(body: dict[str, Any]) -> ChatPrompt:
-    """Return the prompt of a chat request: ``text``, ``prompt``, or the last user message."""
-    for name in ("text", "prompt"):
-        value = body.get(name)
-        if isinstance(value, str) and value.strip():
-            return ChatPrompt(_checked(value, MISSING_USER_MESSAGE))
-    messages = body.get("messages")
-    for message in reversed(messages if isinstance(messages, list) else []):
-        if isinstance(message, dict) and message.get("role") == "user":
-            message_id = message.get("id")
-            if not isinstance(message_id, str) or body.get("trigger") == REGENERATE:
-                message_id = ""  # the same message is to be answered once more
-            return ChatPrompt(_checked(_text_of(message), MISSING_USER_MESSAGE), message_id)
-    raise Problem(400, MISSING_USER_MESSAGE)
-
-
 def with_idempotency_key(request: falcon.Request, prompt: ChatPrompt) -> ChatPrompt:
     """Return the prompt with what makes a repeat of the request the same prompt.
 
     That is the header Idempotency-Key, or else what the prompt has already, or the id that an
     AI SDK client gave its message.
     """
-    key = request.get_header(IDEMPOTENCY_HEADER)
+    key = request.context.headers.key
     if key is None and prompt.idempotency_key:
         return prompt
     if key is None:
         digest = sha256(prompt.text.encode()).hexdigest()  # an edited message keeps its id
         key = f"message:{prompt.message_id}:{digest}" if prompt.message_id else ""
-    elif not key.strip() or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
-        raise Problem(
-            400, f"{IDEMPOTENCY_HEADER} has 1 to {KEY_CHARACTERS_MAX} printable characters."
-        )
     return msgspec.structs.replace(prompt, idempotency_key=key)
 
 
-def session_name(body: dict[str, Any]) -> str | None:
-    """Return the name in a PATCH request, trimmed; None where there is none. Raises Problem 422."""
-    if "name" not in body:
-        return None
-    name = body["name"]
-    if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_CHARACTERS_MAX:
-        raise Problem(422, f"A session's name is text of 1 to {NAME_CHARACTERS_MAX} characters.")
-    if "\x00" in name:
-        raise Problem(422, "A name can't hold the character U+0000.")
-    return name.strip()
+def typed_body(request: falcon.Request, wanted: type[Wanted], bytes_max: int) -> Wanted:
+    """Return the body as what an operation wants. Raises Problem, see read_object, or 422."""
+    return typed_object(read_object(request, bytes_max), wanted)
 
 
-def positive(request: falcon.Request, name: str, error: str) -> int | None:
-    """Return a query parameter that must be a positive integer; None where it is not given."""
-    value = request.params.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or not _POSITIVE.fullmatch(value) or int(value) < 1:
-        raise Problem(400, error)
-    return int(value)
+def typed_object(found: dict[str, Any], wanted: type[Wanted]) -> Wanted:
+    """Return a body's object as what an operation wants. Raises its refusal, or Problem 422."""
+    try:
+        return msgspec.convert(found, wanted)
+    except msgspec.ValidationError as error:
+        raise Problem(*(wanted.refusal or (422, f"The body can't be used: {error}"))) from error
 
 
-def seq_of(value: str | None, name: str) -> int | None:
-    """Return a place in a session's log: a seq, or a message's id that ends with one."""
-    if value is None:
-        return None
-    digits = value.rpartition(":")[2]
-    if not _POSITIVE.fullmatch(digits):
-        raise Problem(400, f"{name} must be the seq of an event: a non-negative integer.")
-    return int(digits)
+def typed_query(
+    request: falcon.Request, wanted: type[Wanted], digits: Collection[str] = ()
+) -> Wanted:
+    """Return the query's parameters as what an operation wants; an empty one was not given.
+
+    ``digits`` names those that are whole numbers. Raises the refusal, or Problem 400.
+    """
+    given = {name: value for name, value in request.params.items() if value != ""}
+    for name in digits:
+        if name in given and not _WHOLE.fullmatch(str(given[name])):
+            raise Problem(*(wanted.refusal or (400, f"{name} must be a positive integer.")))
+    return _from_strings(given, wanted)
 
 
-def _text_of(message: dict[str, Any]) -> str | None:
-    parts = message.get("parts")
-    if isinstance(parts, list):
-        texts = [
-            part["text"]
-            for part in parts
-            if isinstance(part, dict)
-            and part.get("type") == "text"
-            and isinstance(part.get("text"), str)
-        ]
-        if texts:
-            return "\n".join(texts)
-    content = message.get("content")
-    return content if isinstance(content, str) else None
+def typed_headers(request: falcon.Request, wanted: type[Wanted]) -> Wanted:
+    """Return the header fields that an operation wants. Raises Problem 400."""
+    fields = msgspec.structs.fields(wanted)
+    given = {
+        field.encode_name: value
+        for field in fields
+        if (value := request.get_header(field.encode_name)) is not None
+    }
+    return _from_strings(given, wanted)
 
 
-def _checked(text: object, missing: str) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise Problem(400, missing)
-    if "\x00" in text:
-        raise Problem(422, "A prompt can't hold the character U+0000.")
-    return text
+def _from_strings(given: dict[str, Any], wanted: type[Wanted]) -> Wanted:
+    try:
+        return msgspec.convert(given, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(*(wanted.refusal or (400, f"The request can't be used: {error}"))) from error
 
 
 def read_body(request: falcon.Request, bytes_max: int) -> bytes:

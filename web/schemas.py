@@ -129,6 +129,43 @@ class SessionStateAnswer(Struct, frozen=True):
     digest: str
 
 
+class Channels(Struct, frozen=True):
+    """Where messages come from besides HTTP: nowhere."""
+
+    channels: list[dict[str, Any]]
+
+
+class ShownConfig(Struct, frozen=True):
+    """The settings as they are now, without any secret."""
+
+    gateway: dict[str, Any]
+
+
+class IssuedToken(Struct, frozen=True, rename="camel"):
+    """A named token, without the token itself."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    issued_at: int
+    key_prefix: str | UnsetType = UNSET
+    revoked_at: int | UnsetType = UNSET
+
+
+class TokenList(Struct, frozen=True):
+    """All tokens there ever were, the oldest first."""
+
+    tokens: list[IssuedToken]
+
+
+class NewToken(Struct, frozen=True):
+    """A token that was issued just now: it is shown this once."""
+
+    ok: bool
+    token: str
+    issued: IssuedToken
+
+
 class Ok(Struct, frozen=True):
     """Whether it was done."""
 

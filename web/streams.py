@@ -9,6 +9,7 @@ import falcon
 from actors.tail import Tail
 from web.bootstrap import Gateway
 from web.errors import RETRY_AFTER_S, Problem
+from web.tokens import Access, Tokens
 
 
 class StreamSlot:
@@ -36,18 +37,32 @@ class StreamSlot:
 
 
 class BoundedStream:
-    """A response's chunks; closing it, sent or not, gives back the slot and leaves the feed."""
+    """A response's chunks; closing it, sent or not, gives back the slot and leaves the feed.
 
-    def __init__(self, chunks: Iterator[bytes], tail: Tail, slot: StreamSlot) -> None:
+    It ends when the token that opened it is revoked.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        tail: Tail,
+        slot: StreamSlot,
+        tokens: Tokens,
+        access: Access,
+    ) -> None:
         self._chunks = chunks
         self._tail = tail
         self._slot = slot
+        self._tokens = tokens
+        self._token_id = access.token_id
+        tokens.watch(access.token_id, tail.stop)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._chunks
 
     def close(self) -> None:
         """Release what the stream holds; the server calls it however the response ends."""
+        self._tokens.unwatch(self._token_id, self._tail.stop)
         self._tail.close()
         self._slot.close()
 
@@ -67,4 +82,4 @@ def bounded_writes(
     if socket is not None:
         with contextlib.suppress(OSError):
             socket.settimeout(gateway.settings.slow_reader_timeout_s)
-    return BoundedStream(chunks, tail, slot)
+    return BoundedStream(chunks, tail, slot, gateway.tokens, request.context.access)

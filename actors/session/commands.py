@@ -21,8 +21,16 @@ Delta = TextDelta | ThinkingDelta | ToolInputDelta
 Recorded = MessageCompleted | ModelSelected | ContextCompacted
 
 
-class Command(Struct, frozen=True):
-    """Base of all commands."""
+GATEWAY = "gateway"
+"""The principal of what this program does by itself."""
+
+
+class _Asked(Struct, frozen=True, kw_only=True):
+    principal: str = GATEWAY
+
+
+class Command(_Asked, frozen=True):
+    """Base of all commands; ``principal`` is who gave it."""
 
     at: int
 
@@ -107,7 +115,10 @@ class ImportSession(Command, frozen=True):
 
 
 class RunCommand(Command, frozen=True):
-    """Base of what a run's worker reports; a report of a run that is over changes nothing."""
+    """Base of what a run's worker reports; a report of a run that is over changes nothing.
+
+    Its events are recorded as asked for by whoever asked for the run.
+    """
 
     prompt_id: str
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.evolve import fold
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -21,7 +22,7 @@ from actors.session.messages import (
     UserMessage,
     digest_of_text,
 )
-from actors.session.state import Accepted, DraftBlock, SessionState, fold
+from actors.session.state import Accepted, DraftBlock, SessionState
 
 Events = tuple[e.Event, ...]
 
@@ -90,6 +91,7 @@ def _queue_prompt(command: c.QueuePrompt, state: SessionState) -> Events:
         command.message_id,
         command.idempotency_key,
         command.metadata,
+        command.principal,
     )
     return (*created, queued)
 

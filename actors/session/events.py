@@ -102,7 +102,8 @@ class PromptQueued(Event, frozen=True):
     """A prompt was accepted and waits for its run; ``source`` names the route it came by.
 
     ``idempotency_key`` is the client's: the same key again means the same prompt. ``metadata``
-    is what a program sent along, any JSON value; the model is not told it.
+    is what a program sent along, any JSON value; the model is not told it. The run's events are
+    recorded as asked for by ``principal``.
     """
 
     wire_name: ClassVar[str] = "prompt.queued"
@@ -113,6 +114,7 @@ class PromptQueued(Event, frozen=True):
     message_id: str = ""
     idempotency_key: str = ""
     metadata: Any = None
+    principal: str = ""
 
 
 class PromptCancelled(Event, frozen=True):

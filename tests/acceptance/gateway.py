@@ -20,7 +20,8 @@ import sqlalchemy as sa
 
 from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
 from actors.session import events as e
-from actors.session.state import SessionState, evolve
+from actors.session.evolve import evolve
+from actors.session.state import SessionState
 from persistence import chain
 from persistence.engine import parse_url, read_engine
 from persistence.event_log import EventLog, SqlEventLog
@@ -435,8 +436,13 @@ def _reading_engines(folder: Path) -> tuple[sa.Engine, sa.Engine]:
 
 def stored_events(folder: Path, key: str) -> list[StoredEvent]:
     """Return a session's whole log as it is stored."""
+    return stored_stream(folder, stream_of(key))
+
+
+def stored_stream(folder: Path, stream_id: str) -> list[StoredEvent]:
+    """Return a stream as it is stored."""
     with opened_log(folder) as log:
-        head = log.head(stream_of(key))
+        head = log.head(stream_id)
         return [] if head is None else list(log.read(head))
 
 

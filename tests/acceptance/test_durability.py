@@ -401,7 +401,6 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
         ({"worker_class": "sync"}, "worker_class"),
         ({"port": 70_000}, "port"),
         ({"port": "http"}, "port"),
-        ({"bind": "0.0.0.0"}, "Without a token the gateway serves loopback only"),
         ({"workers": 2}, "SQLite carries one worker: use PostgreSQL for more."),
         ({"database_url": "nonsense"}, "database URL"),
         ({"database_url": "sqlite://"}, "An SQLite database needs a file"),

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from actors.replay import CODEC, state_at, stream_of
 from actors.session.codec import encode_state
 from actors.session.events import PromptQueued, RunStarted, SessionCreated
-from actors.session.state import STATE_VERSION, SessionState, evolve
+from actors.session.evolve import evolve
+from actors.session.state import STATE_VERSION, SessionState
 from persistence import chain
 from persistence.engine import SingleProcessLock, parse_url, read_engine, write_engine
 from persistence.errors import (

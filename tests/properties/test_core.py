@@ -7,7 +7,8 @@ from actors.session import events as e
 from actors.session.codec import Codec, decode_state, encode_state
 from actors.session.commands import Command, QueuePrompt
 from actors.session.decide import Rejection, decide
-from actors.session.state import SessionState, evolve, fold
+from actors.session.evolve import evolve, fold
+from actors.session.state import SessionState
 from tests.properties.strategies import commands, events
 
 CODEC = Codec()

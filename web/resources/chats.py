@@ -12,42 +12,55 @@ from actors.session.events import SteeringReceived
 from actors.tail import Tail
 from web.ai_sdk import DONE, HEADER, UiMessageStream, encode_chunk
 from web.bootstrap import Gateway
-from web.keys import checked_key
-from web.prompts import STOPPED, answer_at_once, answer_when_done, queue_prompt
-from web.requests import ChatPrompt, chat_prompt, message_text, read_object
-from web.schemas import Steered, body_of
+from web.inputs import ChatBody, ChatPrompt, IdempotencyHeaders, MessagesBody
+from web.operations import EVENT_STREAM, PROMPT, READ, operation
+from web.prompts import (
+    PROMPT_ERRORS,
+    STOPPED,
+    answer_at_once,
+    answer_when_done,
+    queue_prompt,
+)
+from web.resources.base import Resource
+from web.schemas import Enqueued, PromptResult, Steered, body_of
 from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT
 from web.streams import StreamSlot, bounded_writes
 
 OPENING = b"\n"
 
 
-class MessagesResource:
+class MessagesResource(Resource):
     """POST /sessions/K/messages."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(
+        PROMPT,
+        {200: PromptResult},
+        body=MessagesBody,
+        headers=IdempotencyHeaders,
+        errors=(*PROMPT_ERRORS, 409, 502),
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Prompt the session, creating it where it is missing, and answer when the run ends."""
-        body = read_object(request, self._gateway.settings.body_bytes_max)
-        prompt = ChatPrompt(message_text(body))
+        prompt = ChatPrompt(request.context.body.text)
         answer_when_done(self._gateway, request, response, key, prompt, "messages")
 
 
-class ChatResource:
+class ChatResource(Resource):
     """POST /sessions/K/chat."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(
+        PROMPT,
+        {200: EVENT_STREAM},
+        body=ChatBody,
+        headers=IdempotencyHeaders,
+        errors=PROMPT_ERRORS,
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Prompt the session, creating it where it is missing, and stream what happens.
 
         The run goes on when the client leaves; it can come back to the stream.
         """
-        body = read_object(request, self._gateway.settings.body_bytes_max)
-        prompt = chat_prompt(body)
+        prompt = request.context.body.found()
         slot = StreamSlot(self._gateway)
         try:
             prompt_id, tail = queue_prompt(self._gateway, request, key, prompt, "chat")
@@ -57,16 +70,20 @@ class ChatResource:
         stream_chat(self._gateway, request, response, tail, prompt_id, slot)
 
 
-class SteerResource:
+class SteerResource(Resource):
     """POST /sessions/K/steer."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(
+        PROMPT,
+        {200: Steered},
+        body=ChatBody,
+        headers=IdempotencyHeaders,
+        errors=(*PROMPT_ERRORS, 404),
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Say more to the run in progress; a session where nothing runs is prompted."""
-        prompt = chat_prompt(read_object(request, self._gateway.settings.body_bytes_max))
-        self._gateway.registry.state(checked_key(key))
+        prompt = request.context.body.found()
+        self._gateway.registry.state(key)
         _, tail = queue_prompt(self._gateway, request, key, prompt, "steer", c.Steer)
         with contextlib.closing(tail):
             steered = isinstance(tail.next(0)[0].event, SteeringReceived)
@@ -74,25 +91,27 @@ class SteerResource:
         response.data = body_of(Steered(ok=True, mode=mode, session_key=key))
 
 
-class EnqueueResource:
+class EnqueueResource(Resource):
     """POST /sessions/K/enqueue."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(
+        PROMPT,
+        {202: Enqueued},
+        body=ChatBody,
+        headers=IdempotencyHeaders,
+        errors=PROMPT_ERRORS,
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Prompt the session without waiting for the answer."""
-        body = read_object(request, self._gateway.settings.body_bytes_max)
-        prompt = replace(chat_prompt(body), metadata=body.get("metadata"))
+        body: ChatBody = request.context.body
+        prompt = replace(body.found(), metadata=body.metadata)
         answer_at_once(self._gateway, request, response, key, prompt, "enqueue")
 
 
-class ChatStreamResource:
+class ChatStreamResource(Resource):
     """GET /sessions/K/chat/stream and /sessions/K/chat/<any id>/stream."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: EVENT_STREAM, 204: None}, errors=(404,))
     def on_get(
         self,
         request: falcon.Request,
@@ -101,7 +120,7 @@ class ChatStreamResource:
         chat_id: str | None = None,  # noqa: ARG002 - the session's key says all
     ) -> None:
         """Stream the running prompt from its start; 204 when nothing runs."""
-        state, reader = self._gateway.registry.reader(checked_key(key))
+        state, reader = self._gateway.registry.reader(key)
         if state.run is None:
             reader.close()
             response.status = falcon.HTTP_204

@@ -11,26 +11,27 @@ from actors.session.state import SessionState
 from actors.tail import Tail
 from web.bootstrap import Gateway
 from web.errors import Problem
-from web.keys import checked_key
-from web.requests import seq_of
+from web.inputs import EventsQuery, ResumeHeaders, seq_of
+from web.operations import EVENT_STREAM, READ, operation
+from web.resources.base import Resource
 from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT, OPENING, Frames
 from web.streams import StreamSlot, bounded_writes
 
-RESUME_HEADER = "Last-Event-ID"
 
-
-class EventsResource:
+class EventsResource(Resource):
     """GET /sessions/K/events."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        super().__init__(gateway)
         self._frames = Frames(gateway.registry.models.resolve)
 
+    @operation(
+        READ, {200: EVENT_STREAM}, query=EventsQuery, headers=ResumeHeaders, errors=(404, 412)
+    )
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Stream events: all that follow ``Last-Event-ID`` or ``?after=``, else new ones."""
-        header = seq_of(request.get_header(RESUME_HEADER), RESUME_HEADER)
-        after = seq_of(request.get_param("after"), "after") if header is None else header
-        state, reader = self._gateway.registry.reader(checked_key(key))
+        after = seq_of(request.context.headers.last or request.context.query.after)
+        state, reader = self._gateway.registry.reader(key)
         tail = Tail(self._gateway.log, key, reader)
         try:
             if after is not None and after > state.version:

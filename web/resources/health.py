@@ -2,27 +2,24 @@
 
 import falcon
 
-from web.bootstrap import Gateway
+from web.operations import READ, operation
+from web.resources.base import Resource
 from web.schemas import Health, Readiness, body_of
 
 
-class HealthResource:
+class HealthResource(Resource):
     """GET /health, for anybody."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(None, {200: Health})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer while the process lives."""
         response.data = body_of(Health(ok=True, ready=self._gateway.ready))
 
 
-class ReadyResource:
+class ReadyResource(Resource):
     """GET /ready, for load balancers and operators."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: Readiness, 503: Readiness})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer 200 when requests are taken, 503 while the process starts or stops."""
         ready = self._gateway.ready

@@ -9,39 +9,33 @@ from actors.session.state import SessionState
 from actors.session.summary import summary_of, with_model
 from persistence.records import StoredEvent
 from web.bootstrap import Gateway
-from web.keys import checked_key
-from web.requests import positive, seq_of
+from web.inputs import HistoryQuery, seq_of
+from web.operations import READ, operation
+from web.resources.base import Resource
 from web.schemas import History, HistoryMessage, SessionStateAnswer, body_of
 from web.views import digest_of, draft_message, history_message
 
-LIMIT_ERROR = "History limit must be a positive integer"
 
-
-class HistoryResource:
+class HistoryResource(Resource):
     """GET /sessions/K/history."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: History}, query=HistoryQuery, errors=(404,))
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the newest ``limit`` messages, between ``after`` and ``before``."""
-        limit = positive(request, "limit", LIMIT_ERROR)
-        state = self._gateway.registry.state(checked_key(key))
-        response.data = body_of(History(messages_of(self._gateway, state, request, limit)))
+        state = self._gateway.registry.state(key)
+        messages = messages_of(self._gateway, state, request.context.query)
+        response.data = body_of(History(messages))
 
 
-class StateResource:
+class StateResource(Resource):
     """GET /sessions/K/state."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: SessionStateAnswer}, query=HistoryQuery, errors=(404,))
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the session, its messages, and what has arrived of the next one."""
-        limit = positive(request, "limit", LIMIT_ERROR)
         registry = self._gateway.registry
-        state = registry.state(checked_key(key))
-        messages = messages_of(self._gateway, state, request, limit)
+        state = registry.state(key)
+        messages = messages_of(self._gateway, state, request.context.query)
         draft = draft_message(state)
         if draft is not None:
             messages.append(draft)
@@ -51,12 +45,9 @@ class StateResource:
         )
 
 
-def messages_of(
-    gateway: Gateway, state: SessionState, request: falcon.Request, limit: int | None
-) -> list[HistoryMessage]:
+def messages_of(gateway: Gateway, state: SessionState, query: HistoryQuery) -> list[HistoryMessage]:
     """Return the messages of a session as of a state, in order; costs O(limit)."""
-    after = seq_of(request.get_param("after"), "after")
-    before = seq_of(request.get_param("before"), "before")
+    after, before, limit = seq_of(query.after), seq_of(query.before), query.limit
     newest_first = limit is not None and after is None
     low = max(state.first_seq, after or 0)
     high = state.version + 1 if before is None else min(before, state.version + 1)

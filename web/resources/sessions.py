@@ -10,10 +10,11 @@ from actors.replay import STREAM_PREFIX
 from actors.session import commands as c
 from actors.session.state import ModelRef
 from actors.session.summary import SessionSummary, summary_of, with_model
-from web.bootstrap import Gateway
+from persistence.records import StreamEntry
 from web.errors import Problem
-from web.keys import checked_key
-from web.requests import positive, read_object, session_name
+from web.inputs import AbortBody, ModelBody, NameBody, SessionsQuery
+from web.operations import ADMIN, PROMPT, READ, operation
+from web.resources.base import Resource
 from web.schemas import (
     ModelAnswer,
     ModelChoice,
@@ -28,23 +29,36 @@ PAGE_SESSIONS = 1_000
 _decode_summary = msgspec.json.Decoder(SessionSummary).decode
 
 
-class SessionsResource:
+def who(request: falcon.Request) -> str:
+    """Return who the log says asked for it."""
+    principal: str = request.context.access.principal
+    return principal
+
+
+class _OfSession(Resource):
+    def _time_of_existing(self, key: str) -> int:
+        """Return the time for a command to a session. Raises SessionNotFound."""
+        self._gateway.registry.state(key)
+        return self._gateway.registry.now_ms()
+
+
+class SessionsResource(Resource):
     """GET /sessions: every session in the log."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: SessionList}, query=SessionsQuery)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of sessions, the oldest first."""
-        limit = positive(request, "limit", "The limit must be a positive integer.")
-        size = min(limit or PAGE_SESSIONS, PAGE_SESSIONS)
-        cursor = positive(request, "cursor", "The cursor must be one that a list gave.")
-        entries = self._gateway.log.entries(
-            after_row=cursor or 0,
-            limit=size + 1,
-            prefix=STREAM_PREFIX + (request.get_param("prefix") or ""),
-            active=request.get_param_as_bool("active"),
-        )
+        query: SessionsQuery = request.context.query
+        size = min(query.limit or PAGE_SESSIONS, PAGE_SESSIONS)
+        prefix = request.context.access.narrowed(query.prefix)
+        entries: list[StreamEntry] = []
+        if prefix is not None:
+            entries = self._gateway.log.entries(
+                after_row=query.cursor or 0,
+                limit=size + 1,
+                prefix=STREAM_PREFIX + prefix,
+                active=query.active,
+            )
         resolve = self._gateway.registry.models.resolve
         sessions = [
             with_model(_decode_summary(entry.summary.body), resolve) for entry in entries[:size]
@@ -53,102 +67,82 @@ class SessionsResource:
         response.data = body_of(SessionList(sessions, more))
 
 
-class SessionResource:
+class SessionResource(_OfSession):
     """GET, PATCH and DELETE /sessions/K."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(READ, {200: SessionAnswer}, errors=(404,))
     def on_get(self, _request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the session at a glance."""
         registry = self._gateway.registry
-        summary = summary_of(registry.state(checked_key(key)))
+        summary = summary_of(registry.state(key))
         response.data = body_of(SessionAnswer(with_model(summary, registry.models.resolve)))
 
+    @operation(PROMPT, {200: Ok}, body=NameBody, errors=(404,))
     def on_patch(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Name the session."""
-        at = existing(self._gateway, key)
-        name = session_name(read_object(request, self._gateway.settings.body_bytes_max))
-        if name is not None:
-            command = c.RenameSession(at, name)
-            self._gateway.registry.ask(key, command, request.context.principal)
+        at = self._time_of_existing(key)
+        name = request.context.body.name
+        if name is not UNSET:
+            command = c.RenameSession(at, name.strip(), principal=who(request))
+            self._gateway.registry.ask(key, command)
         response.data = body_of(Ok(ok=True))
 
+    @operation(ADMIN, {200: Ok}, errors=(404,))
     def on_delete(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """End the session; its log stays, and the key starts empty when it is used again."""
         if key == self._gateway.settings.primary_session:
             raise Problem(400, "Cannot delete primary session")
-        at = existing(self._gateway, key)
-        self._gateway.registry.ask(key, c.DeleteSession(at), request.context.principal)
+        at = self._time_of_existing(key)
+        self._gateway.registry.ask(key, c.DeleteSession(at, principal=who(request)))
         response.data = body_of(Ok(ok=True))
 
 
-class AbortResource:
+class AbortResource(_OfSession):
     """POST /sessions/K/abort."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(PROMPT, {200: Ok}, body=AbortBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """End the running prompt, with ``{"queue": true}`` the waiting ones too."""
-        at = existing(self._gateway, key)
-        body = read_object(request, self._gateway.settings.body_bytes_max)
-        queue = body.get("queue", False)
-        if not isinstance(queue, bool):
-            raise Problem(422, "queue is true or false.")
-        command = c.AbortRun(at, queue=queue)
-        seq = self._gateway.registry.ask(key, command, request.context.principal)
-        response.data = body_of(Ok(seq > 0))
+        at = self._time_of_existing(key)
+        command = c.AbortRun(at, queue=request.context.body.queue, principal=who(request))
+        response.data = body_of(Ok(self._gateway.registry.ask(key, command) > 0))
 
 
-class ResetResource:
+class ResetResource(_OfSession):
     """POST /sessions/K/reset."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(ADMIN, {200: Ok}, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Begin the conversation anew; what was said stays in the log."""
-        command = c.ResetSession(existing(self._gateway, key), str(uuid.uuid4()))
-        self._gateway.registry.ask(key, command, request.context.principal)
+        at = self._time_of_existing(key)
+        command = c.ResetSession(at, str(uuid.uuid4()), principal=who(request))
+        self._gateway.registry.ask(key, command)
         response.data = body_of(Ok(ok=True))
 
 
-class ReloadResource:
+class ReloadResource(_OfSession):
     """POST /sessions/K/reload."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(ADMIN, {200: Ok}, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Note that the settings were asked for anew; they are read at every run anyway."""
-        command = c.ReloadSession(existing(self._gateway, key))
-        self._gateway.registry.ask(key, command, request.context.principal)
+        at = self._time_of_existing(key)
+        self._gateway.registry.ask(key, c.ReloadSession(at, principal=who(request)))
         response.data = body_of(Ok(ok=True))
 
 
-class ModelResource:
+class ModelResource(_OfSession):
     """POST /sessions/K/model."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(PROMPT, {200: ModelAnswer}, body=ModelBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Send the session's next model calls to another model."""
-        at = existing(self._gateway, key)
-        body = read_object(request, self._gateway.settings.body_bytes_max)
-        provider, model_id = (
-            value if isinstance(value := body.get(name), str) else ""
-            for name in ("provider", "modelId")
-        )
+        at = self._time_of_existing(key)
+        body: ModelBody = request.context.body
         registry = self._gateway.registry
-        if not registry.models.has(ModelRef(provider, model_id)):
-            raise Problem(404, f"Model not found: {provider}/{model_id}")
-        registry.ask(key, c.SelectModel(at, provider, model_id), request.context.principal)
-        response.data = body_of(ModelAnswer(ok=True, model=ModelChoice(provider, model_id)))
-
-
-def existing(gateway: Gateway, key: str) -> int:
-    """Return the time for a command to a session that must exist. Raises SessionNotFound."""
-    gateway.registry.state(checked_key(key))
-    return gateway.registry.now_ms()
+        if not registry.models.has(ModelRef(body.provider, body.model_id)):
+            raise Problem(404, f"Model not found: {body.provider}/{body.model_id}")
+        command = c.SelectModel(at, body.provider, body.model_id, principal=who(request))
+        registry.ask(key, command)
+        chosen = ModelChoice(body.provider, body.model_id)
+        response.data = body_of(ModelAnswer(ok=True, model=chosen))

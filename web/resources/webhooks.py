@@ -1,14 +1,17 @@
 """Webhooks: prompts from programs that know a secret instead of a token."""
 
 import time
-from typing import Any
 
 import falcon
 
-from web.bootstrap import Gateway
 from web.errors import Problem
-from web.prompts import answer_at_once, answer_when_done
-from web.requests import ChatPrompt, message_text, object_of, read_body
+from web.inputs import ChatPrompt, IdempotencyHeaders, WebhookBody, WebhookQuery
+from web.keys import checked_key
+from web.operations import operation
+from web.prompts import PROMPT_ERRORS, answer_at_once, answer_when_done
+from web.requests import object_of, read_body, typed_object
+from web.resources.base import Resource
+from web.schemas import Enqueued, PromptResult
 from web.settings import Settings
 from web.webhook_auth import (
     SECRET_HEADERS,
@@ -22,27 +25,31 @@ KEY_PREFIX = "webhook:"
 DEFAULT = "default"
 
 
-class WebhookResource:
+class WebhookResource(Resource):
     """POST /webhooks and /webhooks/<route>."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
+    @operation(
+        None,
+        {200: PromptResult, 202: Enqueued},
+        body=WebhookBody,
+        raw_body=True,
+        query=WebhookQuery,
+        headers=IdempotencyHeaders,
+        errors=(*PROMPT_ERRORS, 401, 403, 409, 502),
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, route: str = "") -> None:
         """Prompt the webhook's session; wait for the answer unless ``?wait=false``."""
         settings = self._gateway.settings
         body = read_body(request, settings.body_bytes_max)
         signature = proven(request, body, settings)
-        fields = object_of(body)
+        fields = typed_object(object_of(body), WebhookBody)
         prompt = ChatPrompt(
-            message_text(fields),
+            fields.text,
             idempotency_key=signature and f"signature:{signature}",
-            metadata=fields.get("metadata"),
+            metadata=fields.metadata,
         )
-        answer = answer_when_done
-        if request.get_param_as_bool("wait") is False:
-            answer = answer_at_once
-        key = _key_of(route, fields, settings)
+        answer = answer_when_done if request.context.query.wait else answer_at_once
+        key = checked_key(_key_of(route, fields, settings))
         answer(self._gateway, request, response, key, prompt, "webhook")
 
 
@@ -71,14 +78,14 @@ def proven(request: falcon.Request, body: bytes, settings: Settings) -> str:
     raise Problem(401, "Invalid webhook secret")
 
 
-def _key_of(route: str, fields: dict[str, Any], settings: Settings) -> str:
-    named = fields.get("sessionKey")
+def _key_of(route: str, fields: WebhookBody, settings: Settings) -> str:
+    named = fields.session_key
     if isinstance(named, str):
         allowed = {key.strip() for key in settings.webhook_sessions.split(",")} - {""}
         if not named.startswith(KEY_PREFIX) and named not in allowed:
             raise Problem(403, f"A webhook reaches {KEY_PREFIX}… sessions, not {named!r}.")
         return named
-    sender = fields.get("sender")
+    sender = fields.sender
     if not isinstance(sender, str) or not sender:
         sender = DEFAULT
     return f"{KEY_PREFIX}{route or DEFAULT}:{sender}"

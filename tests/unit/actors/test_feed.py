@@ -4,7 +4,8 @@ import pytest
 
 from actors.feed import Committed, Feed, FeedClosedError
 from actors.session import events as e
-from actors.session.state import SessionState, evolve
+from actors.session.evolve import evolve
+from actors.session.state import SessionState
 
 EVENT = e.TextDelta(0, "x")
 

@@ -15,8 +15,14 @@ from actors.session.state import STATE_VERSION, SessionState
 from actors.session_actor import SNAPSHOT_EVERY_EVENTS
 from persistence.errors import CorruptLogError, PersistenceError, StoreUnavailableError
 from persistence.in_memory import InMemoryEventLog
-from persistence.records import Append, Head, Write
+from persistence.records import Append, Head, StoredEvent, Write
 from tests.unit.actors.world import HeldModel, World, WorldSettings, eventually
+
+
+def stored_events(world: World, key: str) -> list[StoredEvent]:
+    head = world.log.head(stream_of(key))
+    assert head is not None
+    return list(world.log.read(head))
 
 
 def replayed(world: World, key: str) -> SessionState:
@@ -75,12 +81,32 @@ def test_the_live_state_is_the_replayed_state(world: World) -> None:
 def test_events_carry_who_asked_and_which_prompt_they_belong_to(world: World) -> None:
     watch = world.prompt("k", "hi")
     watch.until("run.completed")
-    head = world.log.head(stream_of("k"))
-    assert head is not None
-    stored = list(world.log.read(head))
-    assert stored[1].principal == "tester"
+    stored = stored_events(world, "k")
+    assert {each.principal for each in stored} == {"tester"}
     assert {each.correlation_id for each in stored[1:]} == {watch.prompt_id}
     assert {each.causation_seq for each in stored[2:]} == {2}
+
+
+def test_a_run_is_recorded_as_its_askers_whoever_ends_the_one_before(world: World) -> None:
+    held = hold(world)
+    world.prompt("k", "first", principal="alice")
+    second = world.prompt("k", "second", principal="bob")
+    world.registry.ask("k", c.AbortRun(1, principal="carol"))
+    held.release.set()
+    second.until("run.completed")
+    who = [(each.type, each.principal) for each in stored_events(world, "k")]
+    assert ("run.aborted", "carol") in who
+    started = [principal for kind, principal in who if kind == "run.started"]
+    assert started == ["alice", "bob"]
+    assert who[-1] == ("run.completed", "bob")
+
+
+def test_what_the_gateway_does_by_itself_is_recorded_as_its_own(world: World) -> None:
+    hold(world)
+    world.prompt("k", "first")
+    world.registry.drain(0)
+    who = {each.type: each.principal for each in stored_events(world, "k")}
+    assert who["run.interrupted"] == c.GATEWAY
 
 
 def test_a_hundred_first_requests_make_one_session(world: World) -> None:

@@ -55,12 +55,18 @@ class World:
         )
         self._ids = itertools.count(1)
 
-    def prompt(self, key: str, text: str, queue_max: int = 8) -> "Watch":
+    def prompt(self, key: str, text: str, queue_max: int = 8, principal: str = "tester") -> "Watch":
         prompt_id = f"p{next(self._ids)}"
         command = c.QueuePrompt(
-            self.registry.now_ms(), f"id of {key}", prompt_id, text, "test", queue_max
+            self.registry.now_ms(),
+            f"id of {key}",
+            prompt_id,
+            text,
+            "test",
+            queue_max,
+            principal=principal,
         )
-        _, reader = self.registry.prompt(key, command, "tester")
+        _, reader = self.registry.prompt(key, command)
         return Watch(prompt_id, Tail(self.log, key, reader))
 
     def close(self) -> None:

@@ -7,7 +7,8 @@ import pytest
 from actors.session.commands import Command
 from actors.session.decide import Rejection, decide
 from actors.session.events import Event
-from actors.session.state import SessionState, fold
+from actors.session.evolve import fold
+from actors.session.state import SessionState
 
 KEY = "k"
 

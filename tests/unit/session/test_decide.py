@@ -22,7 +22,7 @@ CREATED = e.SessionCreated("s1", 1)
 
 
 def queued(name: str, at: int = 2) -> e.PromptQueued:
-    return e.PromptQueued(name, f"text of {name}", "messages", at)
+    return e.PromptQueued(name, f"text of {name}", "messages", at, principal="gateway")
 
 
 def started(name: str, at: int) -> tuple[e.Event, ...]:
@@ -238,12 +238,12 @@ def test_the_same_idempotency_key_is_the_same_prompt() -> None:
     again.when(keyed("p2", "text", "key")).then()
     again.when(keyed("p2", "other", "key")).then_rejected(KeyReused, "used for another prompt")
     again.when(keyed("p2", "text", "other")).then(
-        e.PromptQueued("p2", "text", "messages", 3, idempotency_key="other")
+        e.PromptQueued("p2", "text", "messages", 3, idempotency_key="other", principal="gateway")
     )
 
 
 def test_keys_are_remembered_over_a_reset_but_not_over_a_deletion() -> None:
-    kept = e.PromptQueued("p1", "text", "messages", 2, idempotency_key="key")
+    kept = e.PromptQueued("p1", "text", "messages", 2, idempotency_key="key", principal="gateway")
     reset = (CREATED, kept, e.SessionReset("s2", 3))
     Given(*reset).when(keyed("p2", "text", "key")).then()
     gone = (CREATED, kept, e.SessionDeleted(3))
@@ -298,7 +298,7 @@ def steer(name: str, at: int = 5) -> c.Steer:
 
 def test_steering_without_a_run_is_a_prompt() -> None:
     Given(CREATED).when(steer("p1")).then(
-        e.PromptQueued("p1", "text of p1", "steer", 5), *started("p1", 5)
+        e.PromptQueued("p1", "text of p1", "steer", 5, principal="gateway"), *started("p1", 5)
     )
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from actors.session import events as e
+from actors.session.evolve import _EVOLVE, evolve, fold
 from actors.session.messages import AssistantMessage, Text, ToolCall, UserMessage, preview_of
-from actors.session.state import _EVOLVE, ModelRef, SessionState, evolve, fold
+from actors.session.state import ModelRef, SessionState
 from persistence.schema import PAGED_TYPES
 
 CREATED = e.SessionCreated("s1", 5)

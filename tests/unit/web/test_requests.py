@@ -3,8 +3,17 @@ from falcon import Request
 from falcon.testing import create_environ
 
 from web.errors import Problem
+from web.inputs import ChatBody, ChatPrompt, HistoryQuery, MessagesBody, ResumeHeaders, seq_of
 from web.keys import checked_key
-from web.requests import ChatPrompt, chat_prompt, message_text, positive, read_object, seq_of
+from web.requests import read_object, typed_headers, typed_object, typed_query
+
+
+def chat_prompt(body: dict[str, object]) -> ChatPrompt:
+    return typed_object(body, ChatBody).found()
+
+
+def limit_in(query: str) -> int | None:
+    return typed_query(request(query=query), HistoryQuery, ("limit",)).limit
 
 
 def request(body: bytes = b"", query: str = "", **headers: str) -> Request:
@@ -45,12 +54,12 @@ def test_deep_nesting_is_refused() -> None:
 @pytest.mark.parametrize("text", [None, "", " \n", 7, ["a"]])
 def test_a_prompt_needs_text(text: object) -> None:
     with pytest.raises(Problem, match="^Missing text$"):
-        message_text({"text": text})
+        typed_object({"text": text}, MessagesBody)
 
 
 def test_a_prompt_cannot_hold_nul() -> None:
     with pytest.raises(Problem) as refused:
-        message_text({"text": "a\x00b"})
+        typed_object({"text": "a\x00b"}, MessagesBody)
     assert refused.value.status == 422
 
 
@@ -103,23 +112,27 @@ def test_a_last_user_message_without_text_is_refused(body: dict[str, object]) ->
 
 @pytest.mark.parametrize("value", ["-1", "0", "1_0", "٣", "1e9", "2.9", "5abc", "9" * 3_900])
 def test_a_limit_is_a_positive_integer(value: str) -> None:
-    with pytest.raises(Problem, match="no"):
-        positive(request(query=f"limit={value}"), "limit", "no")
+    with pytest.raises(Problem, match="^History limit must be a positive integer$"):
+        limit_in(f"limit={value}")
 
 
 def test_a_limit_can_be_left_out_or_empty() -> None:
-    assert positive(request(), "limit", "no") is None
-    assert positive(request(query="limit="), "limit", "no") is None
-    assert positive(request(query="limit=12"), "limit", "no") == 12
+    assert limit_in("") is None
+    assert limit_in("limit=") is None
+    assert limit_in("limit=12") == 12
 
 
 def test_a_place_in_the_log_is_a_seq_or_a_messages_id() -> None:
-    assert seq_of(None, "after") is None
-    assert seq_of("7", "after") == 7
-    assert seq_of("4d1a:7", "after") == 7
-    for wrong in ("", "x", "-1", "1.5", "٣"):
-        with pytest.raises(Problem):
-            seq_of(wrong, "after")
+    assert seq_of(None) is None
+    assert seq_of("7") == 7
+    assert seq_of("4d1a:7") == 7
+
+
+@pytest.mark.parametrize("place", ["", "x", "-1", "1.5", "٣", "1,2"])
+def test_a_place_that_is_none_is_refused(place: str) -> None:
+    with pytest.raises(Problem) as refused:
+        typed_headers(request(**{"Last-Event-ID": place}), ResumeHeaders)
+    assert refused.value.status == 400
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""What requests hold, with the contract's field names; whoever reads one knows that it is sound."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from web.errors import Problem
+from web.operations import SCOPES, Refusable
+
+MISSING_TEXT = "Missing text"
+MISSING_USER_MESSAGE = "Missing user message text"
+NAME_CHARACTERS_MAX = 200
+NAME_ERROR = f"A session's name is text of 1 to {NAME_CHARACTERS_MAX} characters."
+LIMIT_ERROR = "History limit must be a positive integer"
+REGENERATE = "regenerate-message"
+RESERVED_NAME = "environment"
+"""What the token that the settings hold is called in the log."""
+
+Count = Annotated[int, Meta(ge=1, le=10**18 - 1)]
+Place = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?:.*:)?[0-9]{1,18}$",
+        description="A place in a session's log: an event's seq, or a message's id.",
+    ),
+]
+AnyText = Annotated[Any, Meta(extra_json_schema={"type": "string"})]
+
+
+class ChatPrompt(Struct, frozen=True):
+    """What a request asks, with the client's ids of the message and of the request."""
+
+    text: str
+    message_id: str = ""
+    idempotency_key: str = ""
+    metadata: Any = None
+
+
+class MessagesBody(Refusable, frozen=True):
+    """A prompt."""
+
+    text: Annotated[str, Meta(min_length=1)]
+
+    refusal = (400, MISSING_TEXT)
+
+    def __post_init__(self) -> None:
+        """Refuse a blank text."""
+        _check_text(self.text, MISSING_TEXT)
+
+
+class ChatBody(Refusable, frozen=True):
+    """A prompt: ``text``, else ``prompt``, else the last user's message in ``messages``."""
+
+    text: AnyText = None
+    prompt: AnyText = None
+    messages: Annotated[
+        Any, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})
+    ] = None
+    trigger: AnyText = None
+    metadata: Any = None
+
+    def found(self) -> ChatPrompt:
+        """Return the prompt. Raises Problem 400 without text, 422 for text that can't be kept."""
+        for value in (self.text, self.prompt):
+            if isinstance(value, str) and value.strip():
+                return ChatPrompt(_check_text(value, MISSING_USER_MESSAGE))
+        messages = self.messages if isinstance(self.messages, list) else []
+        for message in reversed(messages):
+            if isinstance(message, dict) and message.get("role") == "user":
+                message_id = message.get("id")
+                if not isinstance(message_id, str) or self.trigger == REGENERATE:
+                    message_id = ""  # the same message is to be answered once more
+                text = _check_text(_text_of(message), MISSING_USER_MESSAGE)
+                return ChatPrompt(text, message_id)
+        raise Problem(400, MISSING_USER_MESSAGE)
+
+
+class WebhookBody(MessagesBody, frozen=True, rename="camel"):
+    """A prompt from a program; ``metadata`` is kept with it and not told to the model."""
+
+    session_key: AnyText = None
+    sender: AnyText = None
+    metadata: Any = None
+
+
+class AbortBody(Refusable, frozen=True):
+    """What to end besides the running prompt."""
+
+    queue: Annotated[bool, Meta(description="Cancel the waiting prompts too.")] = False
+
+
+class NameBody(Refusable, frozen=True):
+    """A session's name; without one nothing changes."""
+
+    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+
+    refusal = (422, NAME_ERROR)
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is blank, too long, or can't be kept."""
+        if self.name is UNSET:
+            return
+        if not 0 < len(self.name.strip()) <= NAME_CHARACTERS_MAX:
+            raise Problem(422, NAME_ERROR)
+        if "\x00" in self.name:
+            raise Problem(422, "A name can't hold the character U+0000.")
+
+
+class ModelBody(Refusable, frozen=True, rename="camel"):
+    """The model for a session's next calls."""
+
+    provider: str = ""
+    model_id: str = ""
+
+
+class ConfigPatch(Refusable, frozen=True):
+    """Settings to change, in the shape in which they are shown; null undoes a change."""
+
+    gateway: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class TokenBody(Refusable, frozen=True, rename="camel"):
+    """A token to issue; ``key_prefix`` binds it to the sessions whose keys begin so."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    scopes: Annotated[list[str], Meta(min_length=1)]
+    key_prefix: Annotated[str, Meta(max_length=200)] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what the patterns can't: a name that ends with a line, an unknown scope."""
+        unknown = set(self.scopes) - set(SCOPES)
+        if unknown or "\n" in self.name or self.name == RESERVED_NAME:
+            raise Problem(
+                422,
+                f"A token has a name other than {RESERVED_NAME!r}, and scopes of "
+                f"{', '.join(SCOPES)}.",
+            )
+
+
+class SessionsQuery(Refusable, frozen=True):
+    """Which sessions to list."""
+
+    limit: Count | None = None
+    cursor: Count | None = None
+    prefix: str = ""
+    active: bool | None = None
+
+
+class HistoryQuery(Refusable, frozen=True):
+    """Which messages to show: the newest ``limit`` of those between ``after`` and ``before``."""
+
+    limit: Count | None = None
+    before: Place | None = None
+    after: Place | None = None
+
+    refusal = (400, LIMIT_ERROR)
+
+
+class EventsQuery(Refusable, frozen=True):
+    """Where a stream begins; by default with what happens next."""
+
+    after: Place | None = None
+
+
+class WebhookQuery(Refusable, frozen=True):
+    """Whether to wait for the answer."""
+
+    wait: bool = True
+
+
+class IdempotencyHeaders(Refusable, frozen=True, rename={"key": "Idempotency-Key"}):
+    """The same key again means the same prompt."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+    refusal = (400, "Idempotency-Key has 1 to 200 printable characters.")
+
+    def __post_init__(self) -> None:
+        """Refuse a key that is blank, or can't be printed."""
+        if self.key is not None and not (self.key.strip() and self.key.isprintable()):
+            raise ValueError
+
+
+class ResumeHeaders(Refusable, frozen=True, rename={"last": "Last-Event-ID"}):
+    """The id of the last event that the client has; it wins over ``after``."""
+
+    last: Place | None = None
+
+
+def seq_of(place: str | None) -> int | None:
+    """Return a place in a session's log as a seq."""
+    return None if place is None else int(place.rpartition(":")[2])
+
+
+def _text_of(message: dict[str, Any]) -> str | None:
+    parts = message.get("parts")
+    if isinstance(parts, list):
+        texts = [
+            part["text"]
+            for part in parts
+            if isinstance(part, dict)
+            and part.get("type") == "text"
+            and isinstance(part.get("text"), str)
+        ]
+        if texts:
+            return "\n".join(texts)
+    content = message.get("content")
+    return content if isinstance(content, str) else None
+
+
+def _check_text(text: str | None, missing: str) -> str:
+    if text is None or not text.strip():
+        raise Problem(400, missing)
+    if "\x00" in text:
+        raise Problem(422, "A prompt can't hold the character U+0000.")
+    return text
