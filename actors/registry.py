@@ -11,6 +11,7 @@ from typing import Protocol
 import pykka
 
 from actors.feed import Feed, Reader
+from actors.log_lines import LogLines
 from actors.models.base import Model, ModelRequest
 from actors.models.catalog import ModelCatalog
 from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
@@ -18,7 +19,7 @@ from actors.runs.context import build_context
 from actors.runs.conversation import Recent, message_of
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
-from actors.session.decide import Events, accepted_before
+from actors.session.decide import Events, QueueFull, accepted_before
 from actors.session.messages import Message
 from actors.session.state import SessionState
 from actors.session_actor import Passivate, Ready, Report, Reports, SessionActor
@@ -87,6 +88,7 @@ class SessionRegistry:
         writer: GroupCommit,
         models: ModelCatalog,
         timers: Timers,
+        log_lines: LogLines,
         settings: Callable[[], RegistrySettings],
         *,
         owner: str,
@@ -96,6 +98,7 @@ class SessionRegistry:
         self.writer = writer
         self.owner = owner
         self.models = models
+        self.log_lines = log_lines
         self.draining = False
         self._timers = timers
         self._settings = settings
@@ -139,9 +142,11 @@ class SessionRegistry:
                 accepted = accepted_before(self.state(key), command.idempotency_key)
                 assert accepted is not None
                 prompt_id, seq = accepted.prompt_id, accepted.seq
-        except BaseException:
+        except BaseException as error:
             for reader in readers:
                 reader.close()
+            if isinstance(error, QueueFull):
+                self.log_lines.add(f"[queue] session={key} queue full ({error.pending})", "warning")
             raise
         *left, reader = readers
         for each in left:  # of actors that stopped before they could answer

@@ -8,6 +8,7 @@ import msgspec
 import pykka
 
 from actors.feed import Committed, Feed
+from actors.log_lines import LogLines
 from actors.replay import CODEC, state_at, stream_of
 from actors.runs.conversation import Conversation, Recent
 from actors.session import commands as c
@@ -65,6 +66,7 @@ class Surroundings(Protocol):
 
     log: EventLog
     writer: GroupCommit
+    log_lines: LogLines
     owner: str
     draining: bool
 
@@ -189,6 +191,7 @@ class SessionActor(pykka.ThreadingActor):
             raise
         before, self._state = self._state, state
         self._feed.publish(committed)
+        self._around.log_lines.follow(self._key, committed)
         self._conversation.follow(committed)
         self._follow_run(before.run, state)
         return committed[0].seq
@@ -251,6 +254,7 @@ class SessionActor(pykka.ThreadingActor):
             snapshot = Snapshot(self._state.version, STATE_VERSION, encode_state(self._state))
             append = Append(self._require_head(), (), _list_entry(self._state), snapshot)
             self._around.writer.submit(append).result()
+        self._around.log_lines.add(f"evicted idle session {self._key}")
         self._halt()
 
     def _halt(self) -> None:

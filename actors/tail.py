@@ -13,8 +13,8 @@ class Tail:
     """Follows one session. Close it when done."""
 
     def __init__(self, log: EventLog, key: str, reader: Reader) -> None:
+        self.key = key
         self._log = log
-        self._key = key
         self._reader = reader
 
     def next(self, timeout_s: float) -> Sequence[Committed]:
@@ -37,7 +37,7 @@ class Tail:
 
     def _from_log(self) -> Sequence[Committed]:
         """Read what has left the feed's window."""
-        head = self._log.head(stream_of(self._key))
+        head = self._log.head(stream_of(self.key))
         assert head is not None
         after = self._reader.after
         state = state_at(self._log, head, after)

@@ -7,7 +7,7 @@ import falcon
 from web.auth import Authentication
 from web.bootstrap import Gateway
 from web.cors import CrossOrigin
-from web.errors import handle, not_found
+from web.errors import ErrorHandler, not_found
 from web.limits import Limits
 from web.resources.chats import (
     ChatResource,
@@ -20,6 +20,7 @@ from web.resources.config import ChannelsResource, ConfigResource
 from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
+from web.resources.logs import LogsResource
 from web.resources.sessions import (
     AbortResource,
     ModelResource,
@@ -45,12 +46,14 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
         Limits(lambda: gateway.settings.body_bytes_max),
     ]
     app = falcon.App(media_type=JSON, middleware=middleware)
+    handler = ErrorHandler(gateway.log_lines)
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
-        app.add_error_handler(kind, handle)
+        app.add_error_handler(kind, handler)
     app.add_sink(not_found)
     app.add_route("/health", HealthResource(gateway))
     app.add_route("/ready", ReadyResource(gateway))
     app.add_route("/config", ConfigResource(gateway))
+    app.add_route("/logs", LogsResource(gateway))
     app.add_route("/channels/status", ChannelsResource(gateway))
     app.add_route("/tokens", TokensResource(gateway))
     app.add_route("/tokens/{token_id}", TokenResource(gateway))

@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.gateway_actor import GatewayActor, Loaded
 from actors.gateway_state import GatewayState, IssueToken, PatchConfig, RevokeToken, Token
+from actors.log_lines import LogLines, LogLinesHandler
 from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.session.commands import Command
@@ -81,11 +82,15 @@ class Gateway:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.timers = Timers()
         self.timers.start()
+        self.log_lines = LogLines(lambda: self.settings.log_texts)
+        self._log_handler = LogLinesHandler(self.log_lines)
+        logging.getLogger().addHandler(self._log_handler)
         self.registry = SessionRegistry(
             self.log,
             self._store.writer,
             models,
             self.timers,
+            self.log_lines,
             lambda: self.config.current,
             owner=owner,
         )
@@ -171,6 +176,7 @@ class Gateway:
             self.registry.drain(self.settings.grace_s if grace_s is None else grace_s)
             self.timers.close()
             self._store.close()
+            logging.getLogger().removeHandler(self._log_handler)
             logger.info("sessiond stopped within %.1f s", time.monotonic() - began)
 
 

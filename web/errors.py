@@ -7,6 +7,7 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
+from actors.log_lines import LogLines
 from actors.registry import Draining, SessionNotFound, TooManySessions
 from actors.session.decide import KeyReused, QueueFull, Rejection
 from persistence.errors import CorruptLogError, StoreUnavailableError
@@ -84,13 +85,28 @@ def write_problem(request: falcon.Request, response: falcon.Response, problem: P
     response.stream = None
 
 
-def handle(
-    request: falcon.Request, response: falcon.Response, error: Exception, _params: object
-) -> None:
-    """Falcon's handler for every error."""
-    if isinstance(error, falcon.HTTPMethodNotAllowed):
-        error = _wrong_method(request, error)
-    write_problem(request, response, problem_of(error))
+class ErrorHandler:
+    """Falcon's handler for every error; each leaves a line, without the query."""
+
+    def __init__(self, log_lines: LogLines) -> None:
+        self._log_lines = log_lines
+
+    def __call__(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        error: Exception,
+        _params: object,
+    ) -> None:
+        """Answer with the problem."""
+        if isinstance(error, falcon.HTTPMethodNotAllowed):
+            error = _wrong_method(request, error)
+        problem = problem_of(error)
+        self._log_lines.add(
+            f"[http] <-- {request.method} {request.path} {problem.status} error: {problem.detail}",
+            "warning",
+        )
+        write_problem(request, response, problem)
 
 
 def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None:  # noqa: ARG001 - Falcon passes them by name

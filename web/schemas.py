@@ -141,6 +141,21 @@ class ShownConfig(Struct, frozen=True):
     gateway: dict[str, Any]
 
 
+class LogEntry(Struct, frozen=True):
+    """One line of the log for operators, with its time and level."""
+
+    at: int
+    level: str
+    line: str
+
+
+class Logs(Struct, frozen=True):
+    """The newest lines, the oldest of them first; ``entries`` are the same with times."""
+
+    logs: list[str]
+    entries: list[LogEntry]
+
+
 class IssuedToken(Struct, frozen=True, rename="camel"):
     """A named token, without the token itself."""
 

@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     grace_s: float = Field(
         20, ge=0, description="Time that runs get to end when the gateway stops, in seconds."
     )
+    log_texts: bool = Field(
+        default=False,
+        description="Whether GET /logs quotes the first words of prompts and answers.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity of the lines that the process logs."
     )

@@ -11,8 +11,15 @@ from web.app import create_app
 from web.bootstrap import Gateway
 from web.settings import SettingsError, load_settings
 
+FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
+OURS = ("actors", "persistence", "web")
+
 try:
-    gateway = Gateway(load_settings())
+    settings = load_settings()
+    logging.basicConfig(format=FORMAT, datefmt="%Y-%m-%d %H:%M:%S %z", level=logging.WARNING)
+    for name in OURS:
+        logging.getLogger(name).setLevel(settings.log_level.upper())
+    gateway = Gateway(settings)
     gateway.start()
 except (PersistenceError, SettingsError, ModelError) as error:
     logging.getLogger("gunicorn.error").critical("sessiond: %s", error)

@@ -40,6 +40,7 @@ class QueueFull(Rejection):
 
     def __init__(self, pending: int) -> None:
         super().__init__(f"Queue full ({pending} pending).")
+        self.pending = pending
 
 
 class KeyReused(Rejection):

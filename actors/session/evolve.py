@@ -149,11 +149,11 @@ def _prompt_cancelled(state: SessionState, event: e.PromptCancelled) -> SessionS
 
 def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
     version = state.version + 1
-    principal, seq = "", version
+    source, principal, seq = "", "", version
     left = []
     for prompt in state.queue:
         if prompt.prompt_id == event.prompt_id:
-            principal, seq = prompt.principal, prompt.seq
+            source, principal, seq = prompt.source, prompt.principal, prompt.seq
         else:
             left.append(prompt)
     return replace(
@@ -161,7 +161,7 @@ def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
         version=version,
         last_active_at=event.at,
         queue=tuple(left),
-        run=Run(event.prompt_id, principal, event.at, version, seq),
+        run=Run(event.prompt_id, source, principal, event.at, version, seq),
     )
 
 

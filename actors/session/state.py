@@ -66,6 +66,7 @@ class Run(Struct, frozen=True, gc=False):
     """The run in progress; ``turn`` is 0 before its first turn."""
 
     prompt_id: str
+    source: str
     principal: str
     started_at: int
     started_seq: int

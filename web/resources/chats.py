@@ -147,22 +147,26 @@ def stream_chat(
     response.content_type = CONTENT_TYPE
     response.set_headers(HEADERS)
     response.set_header(*HEADER)
-    chunks = _chat_chunks(tail, prompt_id, gateway.settings.heartbeat_s)
+    chunks = _chat_chunks(gateway, tail, prompt_id)
     response.stream = bounded_writes(request, gateway, chunks, tail, slot)
 
 
-def _chat_chunks(tail: Tail, prompt_id: str, heartbeat_s: float) -> Iterator[bytes]:
+def _chat_chunks(gateway: Gateway, tail: Tail, prompt_id: str) -> Iterator[bytes]:
     yield OPENING
     message = UiMessageStream(prompt_id)
-    while not message.done:
-        try:
-            batch = tail.next(heartbeat_s)
-        except FeedClosedError:
-            yield encode_chunk({"type": "error", "errorText": STOPPED})
-            break
-        frames = [
-            encode_chunk(chunk) for committed in batch for chunk in message.chunks(committed.event)
-        ]
-        if frames or not batch:
-            yield b"".join(frames) or HEARTBEAT
+    try:
+        while not message.done:
+            batch = tail.next(gateway.settings.heartbeat_s)
+            frames = [
+                encode_chunk(chunk)
+                for committed in batch
+                for chunk in message.chunks(committed.event)
+            ]
+            if frames or not batch:
+                yield b"".join(frames) or HEARTBEAT
+    except FeedClosedError:
+        yield encode_chunk({"type": "error", "errorText": STOPPED})
+    except GeneratorExit:
+        gateway.log_lines.add(f"[chat] session={tail.key} client disconnected")
+        raise
     yield DONE

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from actors.feed import Committed
+from actors.log_lines import LogLines
 from actors.models.base import Model, ModelRequest, ModelStream
 from actors.models.catalog import ModelCatalog
 from actors.registry import SessionRegistry
@@ -50,6 +51,7 @@ class World:
             self.writer,
             ModelCatalog(self.settings, {}),
             self.timers,
+            LogLines(lambda: False),
             lambda: self.settings,
             owner=owner,
         )

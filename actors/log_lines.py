@@ -1,0 +1,159 @@
+"""The newest lines about what the gateway does, for operators who look now.
+
+They are told from committed events, and hold no word of a prompt or an answer unless configured.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from actors.feed import Committed
+from actors.session import events as e
+from actors.session.messages import AssistantMessage, text_of
+
+KEPT_LINES = 1_000
+ANSWER_CHARACTERS = 96
+STEERING_CHARACTERS = 80
+
+
+class LogLine(Struct, frozen=True, gc=False):
+    """One line; ``at`` is in milliseconds since the epoch."""
+
+    at: int
+    level: str
+    line: str
+
+
+class LogLines:
+    """Keeps the newest lines. ``texts`` tells whether they may quote what was said."""
+
+    def __init__(
+        self,
+        texts: Callable[[], bool],
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._texts = texts
+        self._now_ms = now_ms
+        self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
+        self._lock = threading.Lock()
+
+    def add(self, line: str, level: str = "info") -> None:
+        """Keep a line; control characters in it are shown as escapes."""
+        printable = line if line.isprintable() else json.dumps(line, ensure_ascii=False)[1:-1]
+        with self._lock:
+            self._lines.append(LogLine(self._now_ms(), level, printable))
+
+    def follow(self, key: str, committed: Sequence[Committed]) -> None:
+        """Keep what a session's events have to say."""
+        for each in committed:
+            say = _SAY.get(type(each.event))
+            if say is not None:
+                line = say(each, self._quoted)
+                if line is not None:
+                    self.add(f"[{line[0]}] session={key} {line[1]}")
+
+    def newest(self, count: int) -> list[LogLine]:
+        """Return the newest lines, the oldest of them first."""
+        with self._lock:
+            return list(self._lines)[-count:]
+
+    def _quoted(self, text: str, characters: int) -> str:
+        if not self._texts():
+            return f"chars={len(text)}"
+        return f"text={json.dumps(text[:characters], ensure_ascii=False)}"
+
+
+class LogLinesHandler(logging.Handler):
+    """Keeps what the program logs, too. Attach it to a logger."""
+
+    def __init__(self, lines: LogLines) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's message, without its traceback."""
+        level = record.levelname.lower()
+        self._lines.add(f"[{record.name}] {record.getMessage()}", level)
+
+
+Quote = Callable[[str, int], str]
+Line = tuple[str, str]
+"""What a line begins with, and how it goes on after the session's key."""
+
+
+def _queued(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.PromptQueued)
+    depth = len(committed.state.queue)
+    return "session", f"queued source={event.source} depth={depth}"
+
+
+def _processing(committed: Committed, _quote: Quote) -> Line:
+    state = committed.state
+    source = "" if state.run is None else state.run.source
+    return "session", f"processing source={source} remaining={len(state.queue)}"
+
+
+def _answered(committed: Committed, quote: Quote) -> Line | None:
+    message = _as(committed, e.MessageCompleted).message
+    if not isinstance(message, AssistantMessage):
+        return None
+    text = quote(text_of(message.content), ANSWER_CHARACTERS)
+    return "session", f"assistant_complete {text}"
+
+
+def _tool_started(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.ToolStarted)
+    return "session", f"tool_start name={event.tool_name} call={event.tool_call_id}"
+
+
+def _tool_completed(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.ToolCompleted)
+    ok = "false" if event.is_error else "true"
+    return "session", f"tool_complete name={event.tool_name} call={event.tool_call_id} ok={ok}"
+
+
+def _steered(committed: Committed, quote: Quote) -> Line:
+    text = quote(_as(committed, e.SteeringReceived).text, STEERING_CHARACTERS)
+    return "session", f"steer {text}"
+
+
+def _failed(committed: Committed, _quote: Quote) -> Line:
+    return "prompt", f"error: {_as(committed, e.RunFailed).error}"
+
+
+def _interrupted(committed: Committed, _quote: Quote) -> Line:
+    return "prompt", f"error: {_as(committed, e.RunInterrupted).reason}"
+
+
+def _plain(words: str) -> Callable[[Committed, Quote], Line]:
+    return lambda _committed, _quote: ("session", words)
+
+
+def _as(committed: Committed, kind: type[Any]) -> Any:  # noqa: ANN401 - an event of that kind
+    assert isinstance(committed.event, kind)
+    return committed.event
+
+
+_SAY: dict[type[e.Event], Callable[[Committed, Quote], Line | None]] = {
+    e.SessionCreated: _plain("created"),
+    e.SessionReset: _plain("reset"),
+    e.SessionDeleted: _plain("deleted"),
+    e.PromptQueued: _queued,
+    e.PromptCancelled: _plain("cancelled"),
+    e.RunStarted: _processing,
+    e.RunAborted: _plain("aborted"),
+    e.RunFailed: _failed,
+    e.RunInterrupted: _interrupted,
+    e.TurnStarted: _plain("turn_start"),
+    e.TurnEnded: _plain("turn_end"),
+    e.MessageCompleted: _answered,
+    e.ToolStarted: _tool_started,
+    e.ToolCompleted: _tool_completed,
+    e.SteeringReceived: _steered,
+}
