@@ -9,6 +9,7 @@ from web.bootstrap import Gateway
 from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
+from web.resources.base import Route
 from web.resources.chats import (
     ChatResource,
     ChatStreamResource,
@@ -21,6 +22,7 @@ from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
 from web.resources.logs import LogsResource
+from web.resources.openapi import OPENAPI_PATH, OpenApiResource
 from web.resources.sessions import (
     AbortResource,
     ModelResource,
@@ -33,6 +35,33 @@ from web.resources.tokens import TokenResource, TokensResource
 from web.resources.webhooks import WebhookResource
 
 JSON = "application/json; charset=utf-8"
+
+
+ROUTES: tuple[Route, ...] = (
+    ("/health", HealthResource),
+    ("/ready", ReadyResource),
+    ("/config", ConfigResource),
+    ("/logs", LogsResource),
+    ("/channels/status", ChannelsResource),
+    ("/tokens", TokensResource),
+    ("/tokens/{token_id}", TokenResource),
+    ("/sessions", SessionsResource),
+    ("/sessions/{key}", SessionResource),
+    ("/sessions/{key}/messages", MessagesResource),
+    ("/sessions/{key}/chat", ChatResource),
+    ("/sessions/{key}/chat/stream", ChatStreamResource),
+    ("/sessions/{key}/chat/{chat_id}/stream", ChatStreamResource),
+    ("/sessions/{key}/steer", SteerResource),
+    ("/sessions/{key}/enqueue", EnqueueResource),
+    ("/sessions/{key}/events", EventsResource),
+    ("/sessions/{key}/history", HistoryResource),
+    ("/sessions/{key}/state", StateResource),
+    ("/sessions/{key}/abort", AbortResource),
+    ("/sessions/{key}/reset", ResetResource),
+    ("/sessions/{key}/reload", ReloadResource),
+    ("/sessions/{key}/model", ModelResource),
+)
+"""Every path that is served without further settings, and what answers there."""
 
 
 def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
@@ -50,29 +79,15 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handler)
     app.add_sink(not_found)
-    app.add_route("/health", HealthResource(gateway))
-    app.add_route("/ready", ReadyResource(gateway))
-    app.add_route("/config", ConfigResource(gateway))
-    app.add_route("/logs", LogsResource(gateway))
-    app.add_route("/channels/status", ChannelsResource(gateway))
-    app.add_route("/tokens", TokensResource(gateway))
-    app.add_route("/tokens/{token_id}", TokenResource(gateway))
-    app.add_route("/sessions", SessionsResource(gateway))
-    app.add_route("/sessions/{key}", SessionResource(gateway))
-    app.add_route("/sessions/{key}/messages", MessagesResource(gateway))
-    app.add_route("/sessions/{key}/chat", ChatResource(gateway))
-    app.add_route("/sessions/{key}/chat/stream", ChatStreamResource(gateway))
-    app.add_route("/sessions/{key}/chat/{chat_id}/stream", ChatStreamResource(gateway))
-    app.add_route("/sessions/{key}/steer", SteerResource(gateway))
-    app.add_route("/sessions/{key}/enqueue", EnqueueResource(gateway))
-    app.add_route("/sessions/{key}/events", EventsResource(gateway))
-    app.add_route("/sessions/{key}/history", HistoryResource(gateway))
-    app.add_route("/sessions/{key}/state", StateResource(gateway))
-    app.add_route("/sessions/{key}/abort", AbortResource(gateway))
-    app.add_route("/sessions/{key}/reset", ResetResource(gateway))
-    app.add_route("/sessions/{key}/reload", ReloadResource(gateway))
-    app.add_route("/sessions/{key}/model", ModelResource(gateway))
-    if webhooks is not None:
-        for path in (webhooks, f"{webhooks}/", f"{webhooks}/{{route}}"):
-            app.add_route(path, WebhookResource(gateway))
+    routes = [*ROUTES, *webhook_routes(webhooks)]
+    for path, resource in routes:
+        app.add_route(path, resource(gateway))
+    app.add_route(OPENAPI_PATH, OpenApiResource(routes))
     return app
+
+
+def webhook_routes(base: str | None) -> list[Route]:
+    """Return the paths of the webhooks, where there are any."""
+    if base is None:
+        return []
+    return [(path, WebhookResource) for path in (base, f"{base}/", f"{base}/{{route}}")]

@@ -25,7 +25,7 @@ Place = Annotated[
         description="A place in a session's log: an event's seq, or a message's id.",
     ),
 ]
-AnyText = Annotated[Any, Meta(extra_json_schema={"type": "string"})]
+AnyText = Annotated[Any, Meta(extra_json_schema={"type": ["string", "null"]})]
 
 
 class ChatPrompt(Struct, frozen=True):
@@ -55,7 +55,7 @@ class ChatBody(Refusable, frozen=True):
     text: AnyText = None
     prompt: AnyText = None
     messages: Annotated[
-        Any, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})
+        Any, Meta(extra_json_schema={"type": ["array", "null"], "items": {"type": "object"}})
     ] = None
     trigger: AnyText = None
     metadata: Any = None

@@ -141,6 +141,20 @@ class ShownConfig(Struct, frozen=True):
     gateway: dict[str, Any]
 
 
+class ProblemDocument(Struct, frozen=True):
+    """What went wrong (RFC 9457); ``error`` is the same text as ``detail``.
+
+    A prompt's problem has the fields of its result too.
+    """
+
+    error: str
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
 class LogEntry(Struct, frozen=True):
     """One line of the log for operators, with its time and level."""
 

@@ -11,3 +11,7 @@ class Resource:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+
+
+Route = tuple[str, type[Resource]]
+"""A path as Falcon writes it, and the resource that answers there."""
