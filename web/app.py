@@ -66,6 +66,6 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/sessions/{key}/reload", ReloadResource(gateway))
     app.add_route("/sessions/{key}/model", ModelResource(gateway))
     if webhooks is not None:
-        for path in (webhooks, f"{webhooks}/", f"{webhooks}/{{route}}"):
+        for path in (webhooks, f"{webhooks}/", f"{webhooks}/{{route:path}}"):
             app.add_route(path, WebhookResource(gateway))
     return app

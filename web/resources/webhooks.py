@@ -42,7 +42,7 @@ class WebhookResource:
         answer = answer_when_done
         if request.get_param_as_bool("wait") is False:
             answer = answer_at_once
-        key = _key_of(route, fields, settings)
+        key = _key_of(route.lstrip("/"), fields, settings)
         answer(self._gateway, request, response, key, prompt, "webhook")
 
 
