@@ -90,4 +90,4 @@ def webhook_routes(base: str | None) -> list[Route]:
     """Return the paths of the webhooks, where there are any."""
     if base is None:
         return []
-    return [(path, WebhookResource) for path in (base, f"{base}/", f"{base}/{{route}}")]
+    return [(path, WebhookResource) for path in (base, f"{base}/", f"{base}/{{route:path}}")]

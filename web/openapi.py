@@ -29,13 +29,15 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     },
 }
 
+_TYPED = re.compile(r":\w+\}")
+
 Json = dict[str, Any]
 
 
 def openapi_document(routes: Iterable[tuple[str, type[object]]]) -> Json:
     """Return the document that describes the routes; one with a slash at its end is no other."""
     described = [
-        (path, method, resource, operation)
+        (_TYPED.sub("}", path), method, resource, operation)
         for path, resource in routes
         for method in METHODS
         if not path.endswith("/") and (operation := operation_of(resource, method)) is not None

@@ -301,7 +301,7 @@ class RunningGateway:
             connection.request(method, path, body, headers=_typed(headers, body))
             response = connection.getresponse()
             content = response.read()
-            is_json = "json" in response.headers.get("Content-Type", "")
+            is_json = content and "json" in response.headers.get("Content-Type", "")
             return Answer(
                 response.status, response.headers, json.loads(content) if is_json else content
             )

@@ -46,6 +46,7 @@ def signed(body: bytes, at: float, secret: str = SECRET) -> dict[str, str]:
         ("/webhooks", {}, "webhook:default:default"),
         ("/webhooks/", {}, "webhook:default:default"),
         ("/webhooks/slack", {}, "webhook:slack:default"),
+        ("/webhooks//slack", {}, "webhook:slack:default"),
         ("/webhooks/slack?x=1", {"sender": "bob"}, "webhook:slack:bob"),
         ("/webhooks/slack", {"sender": ""}, "webhook:slack:default"),
         ("/webhooks/slack", {"sessionKey": "webhook:mine"}, "webhook:mine"),
@@ -102,6 +103,13 @@ def test_a_signed_webhook_that_is_replayed_has_no_second_effect(gateway: Running
 @pytest.mark.parametrize("key", ["web:other", "", "..", "webhookx"])
 def test_a_webhook_reaches_no_other_session(gateway: RunningGateway, key: str) -> None:
     assert send(gateway, "/webhooks/x", {"text": "hi", "sessionKey": key}).status == 403
+
+
+def test_a_route_that_cannot_be_in_a_key_is_refused(gateway: RunningGateway) -> None:
+    refused = send(gateway, "/webhooks/a/b", {"text": "hi"})
+    assert (refused.status, refused.body["error"][:13]) == (400, "A session key")
+    unproven = send(gateway, "/webhooks/a/b", {"text": "hi"}, {})
+    assert unproven.status == 401
 
 
 def test_a_webhook_without_text_is_refused(gateway: RunningGateway) -> None:

@@ -49,7 +49,7 @@ class WebhookResource(Resource):
             metadata=fields.metadata,
         )
         answer = answer_when_done if request.context.query.wait else answer_at_once
-        key = checked_key(_key_of(route, fields, settings))
+        key = checked_key(_key_of(route.lstrip("/"), fields, settings))
         answer(self._gateway, request, response, key, prompt, "webhook")
 
 

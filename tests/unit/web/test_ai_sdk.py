@@ -65,6 +65,13 @@ def test_text_that_was_not_streamed_comes_with_the_whole_message() -> None:
     ]
 
 
+def test_text_without_words_opens_and_closes() -> None:
+    assert chunks(*BEGIN, answered(Text("")))[2:] == [
+        {"type": "text-start", "id": "text_0"},
+        {"type": "text-end", "id": "text_0"},
+    ]
+
+
 def test_a_failed_tool_is_an_output_error_of_a_known_call() -> None:
     call = ToolCall("t1", "bash", {"command": "pwd"})
     names = {"toolCallId": "t1", "toolName": "bash", **GATEWAY_TOOL}
