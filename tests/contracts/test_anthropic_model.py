@@ -56,6 +56,15 @@ class TestAnthropicModel(ModelContract):
         body = self.sent(server, request, model_id=model_id).body
         assert (body.get("thinking"), body.get("output_config")) == (thinking, effort)
 
+    def test_a_short_answer_leaves_less_to_think_in(self, server: ModelServer) -> None:
+        def sent(limit: int) -> dict[str, Any]:
+            request = ModelRequest(HELLO.messages, thinking_level="high", max_output_tokens=limit)
+            return self.sent(server, request, model_id="claude-haiku-4-5").body
+
+        budget = {"type": "enabled", "budget_tokens": 3_000}
+        assert sent(4_000) | {"thinking": budget, "max_tokens": 4_000} == sent(4_000)
+        assert "thinking" not in sent(1_024)
+
     def test_a_signature_is_kept_and_goes_back_with_its_thinking(self, server: ModelServer) -> None:
         steps = Think([], "sig-0"), Think(["Hm"], "sig-1"), Say(["So."]), Finish()
         answer = self.message(server, *steps)
