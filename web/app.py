@@ -19,6 +19,7 @@ from web.resources.config import ChannelsResource, ConfigResource
 from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
+from web.resources.models import ModelsResource
 from web.resources.sessions import (
     AbortResource,
     ModelResource,
@@ -49,6 +50,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/health", HealthResource(gateway))
     app.add_route("/ready", ReadyResource(gateway))
     app.add_route("/config", ConfigResource(gateway))
+    app.add_route("/models", ModelsResource(gateway))
     app.add_route("/channels/status", ChannelsResource())
     app.add_route("/sessions", SessionsResource(gateway))
     app.add_route("/sessions/{key}", SessionResource(gateway))

@@ -12,6 +12,7 @@ import falcon
 import msgspec
 from gunicorn.http.errors import ParseException
 
+from actors.models.base import THINKING_LEVELS
 from web.errors import Problem
 
 MISSING_TEXT = "Missing text"
@@ -125,6 +126,16 @@ def session_name(body: dict[str, Any]) -> str | None:
     if "\x00" in name:
         raise Problem(422, "A name can't hold the character U+0000.")
     return name.strip()
+
+
+def thinking_level(body: dict[str, Any]) -> str | None:
+    """Return the thinking level in a request; None where there is none. Raises Problem 422."""
+    if "thinkingLevel" not in body:
+        return None
+    level = body["thinkingLevel"]
+    if not isinstance(level, str) or level not in THINKING_LEVELS:
+        raise Problem(422, f"thinkingLevel is one of {', '.join(THINKING_LEVELS)}.")
+    return level
 
 
 def positive(request: falcon.Request, name: str, error: str) -> int | None:

@@ -1,6 +1,7 @@
 """The list of sessions, one session, and what can be done to it."""
 
 import uuid
+from typing import Any
 
 import falcon
 import msgspec
@@ -13,7 +14,7 @@ from actors.session.summary import SessionSummary, summary_of, with_model
 from web.bootstrap import Gateway
 from web.errors import Problem
 from web.keys import checked_key
-from web.requests import positive, read_object, session_name
+from web.requests import positive, read_object, session_name, thinking_level
 from web.schemas import (
     ModelAnswer,
     ModelChoice,
@@ -134,18 +135,34 @@ class ModelResource:
         self._gateway = gateway
 
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
-        """Send the session's next model calls to another model."""
+        """Send the session's next model calls to another model, or have it think more or less."""
         at = existing(self._gateway, key)
         body = read_object(request, self._gateway.settings.body_bytes_max)
+        level = thinking_level(body)
+        registry = self._gateway.registry
+        keep = level is not None and not {"provider", "modelId"} & body.keys()
+        model = registry.models.default if keep else self._chosen(body)
+        command = c.SelectModel(at, model.provider, model.model_id, level, keep)
+        registry.ask(key, command, request.context.principal)
+        state = registry.state(key)
+        used = registry.models.resolve(state.model)
+        response.data = body_of(
+            ModelAnswer(
+                ok=True,
+                model=ModelChoice(used.provider, used.model_id),
+                thinking_level=state.thinking_level or UNSET,
+            )
+        )
+
+    def _chosen(self, body: dict[str, Any]) -> ModelRef:
         provider, model_id = (
             value if isinstance(value := body.get(name), str) else ""
             for name in ("provider", "modelId")
         )
-        registry = self._gateway.registry
-        if not registry.models.has(ModelRef(provider, model_id)):
+        chosen = ModelRef(provider, model_id)
+        if not self._gateway.registry.models.has(chosen):
             raise Problem(404, f"Model not found: {provider}/{model_id}")
-        registry.ask(key, c.SelectModel(at, provider, model_id), request.context.principal)
-        response.data = body_of(ModelAnswer(ok=True, model=ModelChoice(provider, model_id)))
+        return chosen
 
 
 def existing(gateway: Gateway, key: str) -> int:
