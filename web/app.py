@@ -22,6 +22,7 @@ from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
 from web.resources.logs import LogsResource
+from web.resources.models import ModelsResource
 from web.resources.openapi import OPENAPI_PATH, OpenApiResource
 from web.resources.sessions import (
     AbortResource,
@@ -42,6 +43,7 @@ ROUTES: tuple[Route, ...] = (
     ("/ready", ReadyResource),
     ("/config", ConfigResource),
     ("/logs", LogsResource),
+    ("/models", ModelsResource),
     ("/channels/status", ChannelsResource),
     ("/tokens", TokensResource),
     ("/tokens/{token_id}", TokenResource),

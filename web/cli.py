@@ -31,6 +31,8 @@ def main() -> None:
 def _metavar(annotation: Any) -> str:  # noqa: ANN401 - any type
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(typing.get_args(annotation))
+    if typing.get_origin(annotation) is list:
+        return "JSON"
     if isinstance(annotation, types.UnionType):
         annotation = typing.get_args(annotation)[0]
     names = {int: "N", float: "N"}

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from actors.models.base import THINKING_LEVELS
 from web.errors import Problem
 from web.operations import SCOPES, Refusable
 
@@ -108,10 +109,20 @@ class NameBody(Refusable, frozen=True):
 
 
 class ModelBody(Refusable, frozen=True, rename="camel"):
-    """The model for a session's next calls."""
+    """The model for a session's next calls; with ``thinking_level`` alone the model stays."""
 
-    provider: str = ""
-    model_id: str = ""
+    provider: AnyText = None
+    model_id: AnyText = None
+    thinking_level: (
+        Annotated[str, Meta(extra_json_schema={"enum": THINKING_LEVELS})] | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Refuse a level that there isn't."""
+        if self.thinking_level not in (UNSET, *THINKING_LEVELS):
+            raise ValueError
+
+    refusal = (422, f"thinkingLevel is one of {', '.join(THINKING_LEVELS)}.")
 
 
 class ConfigPatch(Refusable, frozen=True):

@@ -75,11 +75,40 @@ class ModelChoice(Struct, frozen=True, rename="camel"):
     model_id: str
 
 
-class ModelAnswer(Struct, frozen=True):
-    """The model that a session uses from now on."""
+class ModelAnswer(Struct, frozen=True, rename="camel"):
+    """The model that a session uses from now on, and how much it thinks."""
 
     ok: bool
     model: ModelChoice
+    thinking_level: str | UnsetType = UNSET
+
+
+class PriceShown(Struct, frozen=True, rename="camel"):
+    """USD per million tokens; unset where it is not known."""
+
+    input: float
+    output: float
+    cache_read: float | UnsetType = UNSET
+    cache_write: float | UnsetType = UNSET
+
+
+class ModelShown(Struct, frozen=True, rename="camel"):
+    """A model that a session may choose; ``capabilities`` are among reasoning and vision."""
+
+    provider: str
+    model_id: str
+    display_name: str
+    capabilities: list[str]
+    context_window: int | UnsetType = UNSET
+    max_output_tokens: int | UnsetType = UNSET
+    price: PriceShown | UnsetType = UNSET
+
+
+class ModelList(Struct, frozen=True):
+    """The models, and which of them the primary session uses."""
+
+    models: list[ModelShown]
+    current: ModelChoice
 
 
 class Health(Struct, frozen=True):

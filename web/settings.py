@@ -3,22 +3,68 @@
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 ENV_PREFIX = "SESSIOND_"
 CONFIG_VARIABLE = "SESSIOND_CONFIG"
 
+DEMO_PROVIDER, DEMO_MODEL = "demo", "echo"
+PROVIDERS = (DEMO_PROVIDER, "openai", "anthropic")
+
 
 class SettingsError(Exception):
     """A setting can't be used; the message says which, why, and where it came from."""
+
+
+class ConfiguredModel(BaseModel):
+    """What is said about a model here, rather than by its provider; prices in USD a million tokens.
+
+    Implements actors.models.catalog.ConfiguredModel.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    provider: str
+    id: str = Field(min_length=1, max_length=200)
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    context_tokens: int | None = Field(default=None, ge=1)
+    output_tokens_max: int | None = Field(default=None, ge=1)
+    reasoning: bool | None = None
+    vision: bool | None = None
+    input_price: float | None = Field(default=None, ge=0)
+    output_price: float | None = Field(default=None, ge=0)
+
+    @field_validator("provider")
+    @classmethod
+    def _is_known(cls, provider: str) -> str:
+        if provider not in PROVIDERS:
+            raise ValueError(f"it must be one of {', '.join(PROVIDERS)}")
+        return provider
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.provider == DEMO_PROVIDER and self.id != DEMO_MODEL:
+            raise ValueError(f"the only model of {DEMO_PROVIDER} is {DEMO_MODEL}")
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("input_price and output_price come together")
+        return self
 
 
 class Settings(BaseSettings):
@@ -48,6 +94,10 @@ class Settings(BaseSettings):
     )
     model_stall_timeout_s: float = Field(
         120, gt=0, description="Silence after which a model call has failed, in seconds."
+    )
+    models: list[ConfiguredModel] = Field(
+        [],
+        description="Models to offer besides their providers' lists, and what to say of any model.",
     )
     demo_deltas: int = Field(
         0, ge=0, description="Words in the demo model's answer; 0: as many as the prompt has."
@@ -109,6 +159,15 @@ class Settings(BaseSettings):
                 raise ValueError("it must be printable ASCII without spaces, and not empty")
         return token
 
+    @field_validator("models")
+    @classmethod
+    def _are_different(cls, models: list[ConfiguredModel]) -> list[ConfiguredModel]:
+        names = [f"{each.provider}/{each.id}" for each in models]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice")
+        return models
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -137,6 +196,8 @@ def load_settings(**flags: Any) -> Settings:  # noqa: ANN401 - one value for eac
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
         )
         raise SettingsError(f"These settings can't be used: {problems}") from error
+    except SourceError as error:
+        raise SettingsError(f"These settings can't be used: {error}: it must be JSON") from error
     except ValueError as error:  # TOML that can't be parsed
         raise SettingsError(f"{os.environ.get(CONFIG_VARIABLE)}: {error}") from error
 

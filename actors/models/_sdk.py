@@ -61,7 +61,11 @@ class Once(Generic[T]):
             return self._made[0]
 
 
-def http_client(make: Callable[..., "httpx2.Client"], stall_timeout_s: float) -> "httpx2.Client":
+def http_client(
+    make: Callable[..., "httpx2.Client"],
+    stall_timeout_s: float,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+) -> "httpx2.Client":
     """Return an HTTP client for one model, made by its SDK's factory of default clients.
 
     A connection serves one call: closing a call shuts its socket down, which must never be
@@ -70,7 +74,7 @@ def http_client(make: Callable[..., "httpx2.Client"], stall_timeout_s: float) ->
     import httpx2
 
     return make(
-        timeout=httpx2.Timeout(stall_timeout_s, connect=CONNECT_TIMEOUT_S),
+        timeout=httpx2.Timeout(stall_timeout_s, connect=connect_timeout_s),
         limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),
         event_hooks={"response": [_refuse_long_pause]},
     )
@@ -217,10 +221,17 @@ class SdkStream(Protocol):
 class Failures:
     """Tells a vendor's exceptions as ModelError, without the key."""
 
-    def __init__(self, provider: str, api_key: str, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        provider: str,
+        api_key: str,
+        stall_timeout_s: float,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         self._provider = provider
         self._api_key = api_key
         self._stall_timeout_s = stall_timeout_s
+        self._connect_timeout_s = connect_timeout_s
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -243,7 +254,8 @@ class Failures:
         for cause in (error, error.__cause__):
             if isinstance(cause, httpx2.ConnectTimeout):
                 return ModelError(
-                    f"{provider} could not be reached in {CONNECT_TIMEOUT_S:g} s.", retryable=True
+                    f"{provider} could not be reached in {self._connect_timeout_s:g} s.",
+                    retryable=True,
                 )
             if isinstance(cause, httpx2.TimeoutException):
                 return ModelError(

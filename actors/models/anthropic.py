@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from actors.models._sdk import (
+    CONNECT_TIMEOUT_S,
     Answer,
     Call,
     Failures,
@@ -49,6 +50,12 @@ if TYPE_CHECKING:
 
 PROVIDER = "anthropic"
 
+CONTEXT_TOKENS = 200_000
+"""The window of a model of which nobody says how much it holds."""
+
+OUTPUT_TOKENS_MAX = 8_192
+"""The longest answer of such a model; the API wants to be told one."""
+
 STOP_REASONS = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -73,7 +80,8 @@ class AnthropicModel:
     """A model behind the Messages API, streamed. Implements Model.
 
     ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
-    request is sent again up to ``max_retries`` times, an answer that has begun is not.
+    request is sent again up to ``max_retries`` times, an answer that has begun is not. A model
+    without ``reasoning`` is not told how much to think: it would refuse the request.
     """
 
     provider = PROVIDER
@@ -86,17 +94,17 @@ class AnthropicModel:
         base_url: str | None = None,
         stall_timeout_s: float = 120.0,
         max_retries: int = 2,
-        context_tokens: int = 200_000,
-        max_output_tokens: int = 8_192,
+        context_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        reasoning: bool = True,
     ) -> None:
         self.model_id = model_id
-        self.context_tokens = context_tokens
-        self._api_key = api_key
-        self._base_url = base_url
-        self._stall_timeout_s = stall_timeout_s
-        self._max_retries = max_retries
-        self._max_output_tokens = max_output_tokens
-        self._client = Once(self._connect)
+        self.context_tokens = context_tokens or CONTEXT_TOKENS
+        self._max_output_tokens = max_output_tokens or OUTPUT_TOKENS_MAX
+        self._reasoning = reasoning
+        self._client = Once(
+            lambda: connect(api_key, base_url, timeout_s=stall_timeout_s, max_retries=max_retries)
+        )
         self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
 
     @contextlib.contextmanager
@@ -111,25 +119,16 @@ class AnthropicModel:
         finally:
             call.end()
 
-    def _connect(self) -> "anthropic.Anthropic":
-        from anthropic import Anthropic, DefaultHttpxClient
-
-        client = http_client(DefaultHttpxClient, self._stall_timeout_s)
-        return Anthropic(
-            api_key=self._api_key,
-            base_url=self._base_url,
-            timeout=client.timeout,
-            max_retries=self._max_retries,
-            http_client=client,
-        )
-
     def _begin(self, request: ModelRequest) -> "anthropic.Stream[RawMessageStreamEvent]":
         from anthropic import omit
 
-        thinking, output = self._thinking(request.thinking_level)
+        limit = self._max_output_tokens
+        if request.max_output_tokens is not None:
+            limit = min(limit, request.max_output_tokens)
+        thinking, output = self._thinking(request.thinking_level, limit)
         return self._client.get().messages.create(
             model=self.model_id,
-            max_tokens=self._max_output_tokens,
+            max_tokens=limit,
             messages=_messages(request.messages),
             system=request.system if request.system.strip() else omit,
             tools=[_tool(tool) for tool in request.tools] or omit,
@@ -139,23 +138,44 @@ class AnthropicModel:
         )
 
     def _thinking(
-        self, level: str
+        self, level: str, output_tokens: int
     ) -> tuple["ThinkingConfigParam | None", "OutputConfigParam | None"]:
         """Return how much to think: as an effort, or as a budget for models up to 4.5.
 
         Each kind of model answers 400 to the other's way.
         """
-        if level in ("", "off"):
+        if level in ("", "off") or not self._reasoning:
             return None, None
         if not _WANTS_BUDGET.search(self.model_id):
             effort = cast(
                 "Literal['low', 'medium', 'high']", "low" if level == "minimal" else level
             )
             return {"type": "adaptive", "display": "summarized"}, {"effort": effort}
-        if self._max_output_tokens <= BUDGET_TOKENS_MIN:
+        if output_tokens <= BUDGET_TOKENS_MIN:
             return None, None
-        share = int(self._max_output_tokens * BUDGET_SHARES.get(level, 0.5))
+        share = int(output_tokens * BUDGET_SHARES.get(level, 0.5))
         return {"type": "enabled", "budget_tokens": max(BUDGET_TOKENS_MIN, share)}, None
+
+
+def connect(
+    api_key: str,
+    base_url: str | None,
+    *,
+    timeout_s: float,
+    max_retries: int,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+) -> "anthropic.Anthropic":
+    """Return the SDK's client; it connects when it is used."""
+    from anthropic import Anthropic, DefaultHttpxClient
+
+    client = http_client(DefaultHttpxClient, timeout_s, connect_timeout_s)
+    return Anthropic(
+        api_key=api_key,
+        base_url=base_url,
+        timeout=client.timeout,
+        max_retries=max_retries,
+        http_client=client,
+    )
 
 
 class _Parts:

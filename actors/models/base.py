@@ -9,6 +9,9 @@ from msgspec import Struct
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import AssistantMessage, Message
 
+THINKING_LEVELS = ("off", "minimal", "low", "medium", "high")
+"""How much a model may be asked to think, the least first."""
+
 
 class ToolSpec(Struct, frozen=True):
     """A tool that a model may ask for; ``parameters`` is a JSON Schema."""
@@ -21,13 +24,16 @@ class ToolSpec(Struct, frozen=True):
 class ModelRequest(Struct, frozen=True):
     """One model call. ``messages`` ends with the user's message or with tool results.
 
-    Every tool call in it has its result.
+    Every tool call in it has its result. ``thinking_level`` is one of THINKING_LEVELS, or empty
+    where the model is left to itself; a model that can't think does without.
+    ``max_output_tokens`` bounds the answer besides the model's own limit.
     """
 
     messages: Sequence[Message]
     system: str = ""
     tools: Sequence[ToolSpec] = ()
     thinking_level: str = ""
+    max_output_tokens: int | None = None
 
 
 class Finished(Struct, frozen=True):

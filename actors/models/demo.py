@@ -28,6 +28,8 @@ from actors.session.messages import (
 
 PROVIDER = "demo"
 MODEL_ID = "echo"
+NAME = "Echo (demo)"
+CONTEXT_TOKENS = 512
 CHARACTERS_PER_TOKEN = 4
 
 _DIRECTIVE = re.compile(r"!([A-Za-z_][\w.-]*)(?:\s+(.*))?$")
@@ -42,9 +44,11 @@ class DemoModel:
 
     provider = PROVIDER
     model_id = MODEL_ID
-    context_tokens = 512
 
-    def __init__(self, *, deltas: int = 0, delay_ms: int = 0) -> None:
+    def __init__(
+        self, *, deltas: int = 0, delay_ms: int = 0, context_tokens: int | None = None
+    ) -> None:
+        self.context_tokens = context_tokens or CONTEXT_TOKENS
         self._deltas = deltas
         self._delay_s = delay_ms / 1000
 

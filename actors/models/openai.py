@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from actors.models._sdk import (
+    CONNECT_TIMEOUT_S,
     Answer,
     Call,
     Failures,
@@ -46,6 +47,9 @@ PROVIDER = "openai"
 NO_KEY = "none"
 """What is sent as the key where there is none: a local server ignores it, the SDK insists."""
 
+CONTEXT_TOKENS = 128_000
+"""The window of a model of which nobody says how much it holds."""
+
 STOP_REASONS = {
     "length": "length",
     "tool_calls": "tool_use",
@@ -58,7 +62,8 @@ class OpenAIModel:
     """A model behind Chat Completions, streamed. Implements Model.
 
     ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
-    request is sent again up to ``max_retries`` times, an answer that has begun is not.
+    request is sent again up to ``max_retries`` times, an answer that has begun is not. A model
+    without ``reasoning`` is not told how much to think: it would refuse the request.
     """
 
     provider = PROVIDER
@@ -71,17 +76,18 @@ class OpenAIModel:
         base_url: str | None = None,
         stall_timeout_s: float = 120.0,
         max_retries: int = 2,
-        context_tokens: int = 128_000,
+        context_tokens: int | None = None,
         max_output_tokens: int | None = None,
+        reasoning: bool = True,
     ) -> None:
         self.model_id = model_id
-        self.context_tokens = context_tokens
-        self._api_key = api_key or NO_KEY
+        self.context_tokens = context_tokens or CONTEXT_TOKENS
         self._base_url = base_url
-        self._stall_timeout_s = stall_timeout_s
-        self._max_retries = max_retries
         self._max_output_tokens = max_output_tokens
-        self._client = Once(self._connect)
+        self._reasoning = reasoning
+        self._client = Once(
+            lambda: connect(api_key, base_url, timeout_s=stall_timeout_s, max_retries=max_retries)
+        )
         self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
 
     @contextlib.contextmanager
@@ -97,25 +103,14 @@ class OpenAIModel:
         finally:
             call.end()
 
-    def _connect(self) -> "OpenAI":
-        from openai import DefaultHttpxClient, OpenAI
-
-        client = http_client(DefaultHttpxClient, self._stall_timeout_s)
-        return OpenAI(
-            api_key=self._api_key,
-            base_url=self._base_url,
-            timeout=client.timeout,
-            max_retries=self._max_retries,
-            http_client=client,
-        )
-
     def _begin(self, request: ModelRequest) -> "Stream[ChatCompletionChunk]":
         from openai import omit
 
-        effort = request.thinking_level
-        limit = self._max_output_tokens
+        effort = request.thinking_level if self._reasoning else ""
+        limits = (self._max_output_tokens, request.max_output_tokens)
+        limit = min((each for each in limits if each is not None), default=None)
         # OpenAI's own models refuse max_tokens; Ollama and LM Studio know nothing else.
-        own = self._base_url is None or ".openai." in self._base_url
+        own = is_own(self._base_url)
         return self._client.get().chat.completions.create(
             model=self.model_id,
             messages=_messages(request),
@@ -128,6 +123,32 @@ class OpenAIModel:
             stream=True,
             stream_options={"include_usage": True},
         )
+
+
+def connect(
+    api_key: str,
+    base_url: str | None,
+    *,
+    timeout_s: float,
+    max_retries: int,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+) -> "OpenAI":
+    """Return the SDK's client; it connects when it is used."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    client = http_client(DefaultHttpxClient, timeout_s, connect_timeout_s)
+    return OpenAI(
+        api_key=api_key or NO_KEY,
+        base_url=base_url,
+        timeout=client.timeout,
+        max_retries=max_retries,
+        http_client=client,
+    )
+
+
+def is_own(base_url: str | None) -> bool:
+    """Tell whether an address is one of OpenAI's, not of another server with its protocol."""
+    return base_url is None or ".openai." in base_url
 
 
 class _Parts:

@@ -84,10 +84,16 @@ class DeleteSession(Command, frozen=True):
 
 
 class SelectModel(Command, frozen=True):
-    """Send the session's next model calls to this model."""
+    """Send the session's next model calls to this model, to think as much as this.
+
+    A ``thinking_level`` of None keeps the session's. With ``keep`` a model that the session has
+    chosen stays, and this one is for a session that has chosen none.
+    """
 
     provider: str
     model_id: str
+    thinking_level: str | None = None
+    keep: bool = False
 
 
 class AbortRun(Command, frozen=True):

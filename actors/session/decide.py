@@ -22,7 +22,7 @@ from actors.session.messages import (
     UserMessage,
     digest_of_text,
 )
-from actors.session.state import Accepted, DraftBlock, SessionState
+from actors.session.state import Accepted, DraftBlock, ModelRef, SessionState
 
 Events = tuple[e.Event, ...]
 
@@ -123,7 +123,13 @@ def _reload_session(command: c.ReloadSession, state: SessionState) -> Events:
 def _select_model(command: c.SelectModel, state: SessionState) -> Events:
     if not state.exists:
         return ()
-    return (e.ModelSelected(command.provider, command.model_id, command.at, state.thinking_level),)
+    model = ModelRef(command.provider, command.model_id)
+    if command.keep and state.model is not None:
+        model = state.model
+    level = command.thinking_level
+    if level is None:
+        level = state.thinking_level
+    return (e.ModelSelected(model.provider, model.model_id, command.at, level),)
 
 
 def _reset_session(command: c.ResetSession, state: SessionState) -> Events:

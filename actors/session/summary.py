@@ -26,6 +26,7 @@ class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
     model_provider: str | UnsetType = UNSET
     model_id: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
+    thinking_level: str | UnsetType = UNSET
 
 
 def summary_of(state: SessionState) -> SessionSummary:
@@ -44,6 +45,7 @@ def summary_of(state: SessionState) -> SessionSummary:
         model_provider=UNSET if model is None else model.provider,
         model_id=UNSET if model is None else model.model_id,
         name=state.name or UNSET,
+        thinking_level=state.thinking_level or UNSET,
     )
 
 

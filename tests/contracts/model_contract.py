@@ -155,6 +155,24 @@ class ModelContract:
         named = (model.provider, model.model_id, model.context_tokens)
         assert named == (self.provider, "test-model", 12_345)
 
+    def test_a_model_without_reasoning_is_not_told_to_think(self, server: ModelServer) -> None:
+        request = ModelRequest(HELLO.messages, thinking_level="high")
+        body = self.sent(server, request, reasoning=False).body
+        assert body == self.sent(server, HELLO).body
+
+    @pytest.mark.parametrize(
+        ("own", "asked", "limit"), [(900, None, 900), (900, 50, 50), (900, 1_000, 900)]
+    )
+    def test_the_lower_limit_of_the_answer_counts(
+        self, server: ModelServer, own: int, asked: int | None, limit: int
+    ) -> None:
+        request = ModelRequest(HELLO.messages, max_output_tokens=asked)
+        assert self.sent(server, request, max_output_tokens=own).body["max_tokens"] == limit
+
+    def test_an_answer_can_be_limited_where_the_model_is_not(self, server: ModelServer) -> None:
+        request = ModelRequest(HELLO.messages, max_output_tokens=50)
+        assert self.sent(server, request).body["max_tokens"] == 50
+
     def test_text_comes_piece_by_piece_and_then_whole(self, server: ModelServer) -> None:
         assert self.parts(server, Say(["Hel", "", "lo ", "wörld 🌍"]), Finish()) == [
             TextDelta(0, "Hel"),

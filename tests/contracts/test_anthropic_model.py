@@ -4,6 +4,7 @@ import pytest
 
 from actors.models.anthropic import AnthropicModel
 from actors.models.base import ModelRequest
+from actors.models.listing import MODELS_MAX, anthropic_models
 from actors.session.messages import (
     AssistantMessage,
     Image,
@@ -13,7 +14,9 @@ from actors.session.messages import (
     ToolResultMessage,
     UserMessage,
 )
+from tests.contracts.list_contract import WHOLE, ListContract
 from tests.contracts.model_contract import HELLO, ModelContract
+from tests.wire.lists import Offer
 from tests.wire.servers import AnthropicWire, Ask, Finish, ModelServer, Say, Think
 
 PICTURE_BLOCK = {
@@ -55,6 +58,15 @@ class TestAnthropicModel(ModelContract):
         request = ModelRequest(HELLO.messages, thinking_level=level)
         body = self.sent(server, request, model_id=model_id).body
         assert (body.get("thinking"), body.get("output_config")) == (thinking, effort)
+
+    def test_a_short_answer_leaves_less_to_think_in(self, server: ModelServer) -> None:
+        def sent(limit: int) -> dict[str, Any]:
+            request = ModelRequest(HELLO.messages, thinking_level="high", max_output_tokens=limit)
+            return self.sent(server, request, model_id="claude-haiku-4-5").body
+
+        budget = {"type": "enabled", "budget_tokens": 3_000}
+        assert sent(4_000) | {"thinking": budget, "max_tokens": 4_000} == sent(4_000)
+        assert "thinking" not in sent(1_024)
 
     def test_a_signature_is_kept_and_goes_back_with_its_thinking(self, server: ModelServer) -> None:
         steps = Think([], "sig-0"), Think(["Hm"], "sig-1"), Say(["So."]), Finish()
@@ -101,3 +113,18 @@ class TestAnthropicModel(ModelContract):
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
         ]
+
+
+class TestAnthropicList(ListContract):
+    provider = "anthropic"
+    wire = AnthropicWire()
+    fetch = anthropic_models
+
+    def test_retired_models_are_left_out(self, server: ModelServer) -> None:
+        gone = Offer("m-0", fields={"lifecycle": "retired"})
+        old = Offer("m-2", fields={"lifecycle": "deprecated"})
+        assert list(self.listed(server, gone, WHOLE, old)) == ["m-1", "m-2"]
+
+    def test_the_whole_list_is_asked_for(self, server: ModelServer) -> None:
+        self.listed(server)
+        assert server.listings[0].path == f"/v1/models?limit={MODELS_MAX}"

@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 
 from actors.models.base import ModelRequest
+from actors.models.info import Facts, Price
+from actors.models.listing import openai_models
 from actors.models.openai import OpenAIModel
 from actors.session.events import ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
@@ -15,7 +17,9 @@ from actors.session.messages import (
     ToolResultMessage,
     UserMessage,
 )
+from tests.contracts.list_contract import KEY, WHOLE, ListContract
 from tests.contracts.model_contract import HELLO, ModelContract
+from tests.wire.lists import Offer
 from tests.wire.servers import Finish, ModelServer, OpenAIWire, Raw
 
 PICTURE = Image("image/png", "aGk=")
@@ -88,3 +92,40 @@ class TestOpenAIModel(ModelContract):
         calls = [{"tool_calls": [{"id": name, "function": function}]} for name in "ab"]
         message = self.message(server, deltas(*calls), Finish("tool_use"))
         assert message.content == (ToolCall("a", "t", {}), ToolCall("b", "t", {}))
+
+
+class TestOpenAIList(ListContract):
+    provider = "openai"
+    wire = OpenAIWire()
+    fetch = openai_models
+
+    @pytest.mark.parametrize(
+        ("fields", "facts"),
+        [
+            ({"max_model_len": 8_192}, Facts(context_tokens=8_192)),
+            ({"context_window": 8_192}, Facts(context_tokens=8_192)),
+            ({"max_completion_tokens": 512}, Facts(output_tokens_max=512)),
+            (
+                {"pricing": {"prompt": "0.0000025", "completion": "0.00001"}},
+                Facts(price=Price(2.5, 10)),
+            ),
+            (
+                {"pricing": {"prompt": "0", "completion": "0", "input_cache_read": "0.0000001"}},
+                Facts(price=Price(0, 0, 0.1)),
+            ),
+            ({"pricing": {"prompt": "-1", "completion": "-1"}}, Facts()),
+            ({"pricing": {"prompt": "NaN", "completion": "1e999999"}}, Facts()),
+            ({"pricing": {"prompt": "cheap", "completion": "1"}}, Facts()),
+        ],
+    )
+    def test_other_servers_say_it_in_their_own_fields(
+        self, server: ModelServer, fields: dict[str, Any], facts: Facts
+    ) -> None:
+        assert self.listed(server, Offer("m", fields=fields)) == {"m": facts}
+
+    def test_only_of_openai_itself_is_an_id_enough_to_be_left_out(
+        self, server: ModelServer
+    ) -> None:
+        server.listing = [Offer("whisper-1"), WHOLE, Offer("text-embedding-3-small")]
+        assert len(openai_models(KEY, server.url)) == 3
+        assert list(openai_models(KEY, f"{server.url}/my.openai.azure.com")) == ["m-1"]

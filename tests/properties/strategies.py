@@ -88,7 +88,7 @@ commands: st.SearchStrategy[c.Command] = st.one_of(
     st.builds(c.ResetSession, times, texts),
     st.builds(c.ReloadSession, times),
     st.builds(c.DeleteSession, times),
-    st.builds(c.SelectModel, times, texts, texts),
+    st.builds(c.SelectModel, times, texts, texts, st.none() | texts, st.booleans()),
     st.builds(c.AbortRun, times, st.booleans()),
     st.builds(c.InterruptRun, times, texts),
     st.builds(c.StartMessage, times, prompt_ids, delta_tuples),

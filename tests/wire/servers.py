@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from actors.session.messages import Usage
+from tests.wire.lists import Offer, anthropic_list, openai_list
 
 DEADLINE_S = 10.0
 
@@ -74,6 +75,9 @@ class Refuse(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+Listing = Sequence[Offer] | Refuse | Raw | Stall | Meet
+"""What GET /models is answered with; after a meeting with an empty list."""
+
 Step = Say | Think | Ask | Finish | Raw | Report | Stall | Meet | Cut
 
 
@@ -97,6 +101,8 @@ class Wire(Protocol):
 
     def refusal(self, refuse: Refuse) -> dict[str, Any]: ...
 
+    def listing(self, offers: Iterable[Offer]) -> dict[str, Any]: ...
+
     def told_tools(self, body: dict[str, Any]) -> list[str]: ...
 
     def told_calls(self, body: dict[str, Any]) -> list[Ask]: ...
@@ -108,6 +114,7 @@ class OpenAIWire:
     """Chat Completions."""
 
     reasons: Mapping[str, str] = {"tool_use": "tool_calls"}
+    listing = staticmethod(openai_list)
 
     def encode(self, steps: Iterable[Step]) -> Iterator[bytes | Stall | Meet | Cut]:
         calls = 0
@@ -187,6 +194,7 @@ class AnthropicWire:
         "length": "max_tokens",
         "content_filter": "refusal",
     }
+    listing = staticmethod(anthropic_list)
 
     def encode(self, steps: Iterable[Step]) -> Iterator[bytes | Stall | Meet | Cut]:
         steps = list(steps)
@@ -293,19 +301,44 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = DEADLINE_S
     server: _Http
 
+    def do_GET(self) -> None:
+        script = self.server.script
+        script.listings.append(Recorded(self.path, self._lower_headers(), {}))
+        match script.listing:
+            case Refuse() as refuse:
+                self._refuse(refuse)
+            case Stall():
+                script.released.wait(DEADLINE_S)
+                self.close_connection = True
+            case Raw(data):
+                self._send(200, data)
+            case Meet(barrier):
+                barrier.wait(DEADLINE_S)
+                self._offer(())
+            case offers:
+                self._offer(offers)
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = self.server.script.take(Recorded(self.path, headers, body))
+        reply = self.server.script.take(Recorded(self.path, self._lower_headers(), body))
         if isinstance(reply, Refuse):
             self._refuse(reply)
         else:
             self._answer(reply)
 
+    def _offer(self, offers: Sequence[Offer]) -> None:
+        self._send(200, json.dumps(self.server.script.wire.listing(offers)).encode())
+
+    def _lower_headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
+
     def _refuse(self, refuse: Refuse) -> None:
         data = json.dumps(self.server.script.wire.refusal(refuse)).encode()
-        self.send_response(refuse.status)
-        for name, value in refuse.headers.items():
+        self._send(refuse.status, data, refuse.headers)
+
+    def _send(self, status: int, data: bytes, headers: Mapping[str, str] = {}) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -350,10 +383,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class ModelServer:
-    """Answers each request with the next reply; use it as a context manager."""
+    """Answers each call with the next reply; use it as a context manager.
+
+    ``listing`` is what it says about its models, and ``listings`` are the requests for it.
+    """
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
+        self.listing: Listing = ()
+        self.listings: list[Recorded] = []
         self.requests: list[Recorded] = []
         self.released = threading.Event()
         self.failures: list[Exception] = []

@@ -136,13 +136,32 @@ class ModelResource(_OfSession):
 
     @operation(PROMPT, {200: ModelAnswer}, body=ModelBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
-        """Send the session's next model calls to another model."""
+        """Send the session's next model calls to another model, or have it think more or less."""
         at = self._time_of_existing(key)
         body: ModelBody = request.context.body
         registry = self._gateway.registry
-        if not registry.models.has(ModelRef(body.provider, body.model_id)):
-            raise Problem(404, f"Model not found: {body.provider}/{body.model_id}")
-        command = c.SelectModel(at, body.provider, body.model_id, principal=who(request))
+        level = None if body.thinking_level is UNSET else body.thinking_level
+        keep = level is not None and body.provider is body.model_id is None
+        model = registry.models.default if keep else self._chosen(body)
+        command = c.SelectModel(
+            at, model.provider, model.model_id, level, keep, principal=who(request)
+        )
         registry.ask(key, command)
-        chosen = ModelChoice(body.provider, body.model_id)
-        response.data = body_of(ModelAnswer(ok=True, model=chosen))
+        state = registry.state(key)
+        used = registry.models.resolve(state.model)
+        response.data = body_of(
+            ModelAnswer(
+                ok=True,
+                model=ModelChoice(used.provider, used.model_id),
+                thinking_level=state.thinking_level or UNSET,
+            )
+        )
+
+    def _chosen(self, body: ModelBody) -> ModelRef:
+        provider, model_id = (
+            value if isinstance(value, str) else "" for value in (body.provider, body.model_id)
+        )
+        chosen = ModelRef(provider, model_id)
+        if not self._gateway.registry.models.has(chosen):
+            raise Problem(404, f"Model not found: {provider}/{model_id}")
+        return chosen

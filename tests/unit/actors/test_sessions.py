@@ -40,7 +40,7 @@ def names(world: World, key: str) -> list[str]:
 def hold(world: World) -> HeldModel:
     """Make the demo model wait for the test."""
     held = HeldModel(DemoModel())
-    world.registry.models._makers["demo"] = lambda _model_id: held
+    world.registry.models._makers["demo"] = lambda *_: held
     return held
 
 
@@ -155,7 +155,7 @@ def test_whatever_a_model_raises_ends_the_run(world: World) -> None:
         def stream(self, request: object) -> object:  # type: ignore[override]
             raise ZeroDivisionError
 
-    world.registry.models._makers["demo"] = lambda _model_id: Broken()
+    world.registry.models._makers["demo"] = lambda *_: Broken()
     failed = world.prompt("k", "hi").until("run.failed").event
     assert isinstance(failed, e.RunFailed)
     assert failed.error == "Internal error: ZeroDivisionError"
@@ -178,7 +178,7 @@ def test_a_model_that_never_stops_asking_for_tools_is_stopped(world: World) -> N
             asking = [UserMessage(request.messages[0].content, 0)]
             return DemoModel().stream(type(request)(asking))
 
-    world.registry.models._makers["demo"] = lambda _model_id: Asking(DemoModel())
+    world.registry.models._makers["demo"] = lambda *_: Asking(DemoModel())
     failed = world.prompt("k", "!again {}").until("run.failed").event
     assert isinstance(failed, e.RunFailed)
     assert failed.error == "The run took more than 5 turns."

@@ -11,7 +11,7 @@ from msgspec import Struct
 from actors.feed import Committed
 from actors.log_lines import LogLines
 from actors.models.base import Model, ModelRequest, ModelStream
-from actors.models.catalog import ModelCatalog
+from actors.models.catalog import ConfiguredModel, ModelCatalog
 from actors.registry import SessionRegistry
 from actors.session import commands as c
 from actors.tail import Tail
@@ -25,6 +25,7 @@ DEADLINE_S = 10.0
 
 class WorldSettings(Struct):
     model: str | None = None
+    models: tuple[ConfiguredModel, ...] = ()
     demo_deltas: int = 0
     demo_delay_ms: int = 0
     model_stall_timeout_s: float = 5

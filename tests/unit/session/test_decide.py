@@ -292,6 +292,25 @@ def test_only_a_session_that_exists_can_be_changed() -> None:
         Given().when(command).then()
 
 
+CHOSEN = e.ModelSelected("p", "m", 2, "low")
+
+
+def test_a_model_is_selected_with_the_thinking_level_there_is() -> None:
+    Given(CREATED).when(c.SelectModel(3, "p", "m")).then(e.ModelSelected("p", "m", 3))
+    Given(CREATED, CHOSEN).when(c.SelectModel(3, "q", "n")).then(
+        e.ModelSelected("q", "n", 3, "low")
+    )
+    Given(CREATED, CHOSEN).when(c.SelectModel(3, "q", "n", "high")).then(
+        e.ModelSelected("q", "n", 3, "high")
+    )
+
+
+def test_a_thinking_level_alone_keeps_the_model_that_was_chosen() -> None:
+    alone = c.SelectModel(3, "default", "d", "high", keep=True)
+    Given(CREATED).when(alone).then(e.ModelSelected("default", "d", 3, "high"))
+    Given(CREATED, CHOSEN).when(alone).then(e.ModelSelected("p", "m", 3, "high"))
+
+
 def steer(name: str, at: int = 5) -> c.Steer:
     return c.Steer(at, "s1", name, f"text of {name}", "steer", 8)
 
