@@ -18,31 +18,25 @@ from persistence.errors import (
     LeaseLostError,
     PersistenceError,
 )
+from persistence.log_reader import LogReader
+from persistence.memories import Projection
 from persistence.native import Caller, call_here
 from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
     Head,
+    Reproject,
     Snapshot,
     StoredEvent,
     StreamEntry,
-    Summary,
     Write,
 )
-from persistence.schema import events, snapshots, streams
+from persistence.schema import events, streams
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPICursor
     from sqlalchemy.pool import PoolProxiedConnection
-
-READ_CHUNK_ROWS_MIN = 64
-READ_CHUNK_ROWS_MAX = 1_000
-"""A read begins with a small chunk: who reads backwards seldom wants it all."""
-
-
-UNDECODABLE = "Could not decode to UTF-8"
-"""What SQLite's driver says of text that is none."""
 
 
 class EventLog(Protocol):
@@ -55,9 +49,9 @@ class EventLog(Protocol):
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
         """Carry out a batch in one transaction; return a new head, or an error, for each.
 
-        A write that conflicts changes nothing and does not disturb the others, which then may
-        take a transaction each. When this returns, what it acknowledges is durable. When it
-        raises, nothing may be assumed.
+        Each write is carried out whole, its projected rows included. One that conflicts changes
+        nothing and does not disturb the others, which then may take a transaction each. When
+        this returns, what it acknowledges is durable. When it raises, nothing may be assumed.
         """
 
     def reopen(self) -> None:
@@ -113,7 +107,7 @@ class _HeadMovedError(Exception):
     """A stream is not where its append expected it; the transaction is rolled back."""
 
 
-class SqlEventLog:
+class SqlEventLog(LogReader):
     """The log in an SQL database, by one writing engine and one for reads.
 
     ``commit_in`` runs the commit, the only step that waits for the disk. Clock and randomness
@@ -129,12 +123,12 @@ class SqlEventLog:
         clock_us: Callable[[], int] = now_us,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        super().__init__(reader, Statements(writer.dialect))
         self._writer = writer
-        self._reader = reader
         self._commit_in = commit_in
         self._clock_us = clock_us
         self._random_bytes = random_bytes
-        self._sql = Statements(writer.dialect)
+        self._projection = Projection(writer.dialect)
         self._connection: PoolProxiedConnection | None = None
 
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
@@ -148,7 +142,7 @@ class SqlEventLog:
         try:
             return self._write_all([write])[0]
         except _HeadMovedError:
-            assert isinstance(write, Append)
+            assert not isinstance(write, Claim)
             return self._conflict(write.head)
 
     def _write_all(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
@@ -161,14 +155,17 @@ class SqlEventLog:
         event_rows: list[tuple[object, ...]] = []
         with self._transaction() as cursor:
             for write in batch:
-                if isinstance(write, Claim):
-                    self._move_heads(cursor, head_rows)  # the claim must see them
-                    heads.append(self._claim(cursor, write))
-                else:
+                if isinstance(write, Append):
                     stored, head = chain.extend(write.head, write.events, recorded_at, salts)
                     event_rows.extend([(head.row, *astuple(event)) for event in stored])
                     head_rows.append(_head_row(write, head))
                     heads.append(head)
+                    if write.rows:
+                        self._move_heads(cursor, head_rows)  # a conflict is known before the work
+                        self._projection.update(cursor, head.row, write.rows)
+                else:
+                    self._move_heads(cursor, head_rows)  # the write must see them
+                    heads.append(self._claim_or_reproject(cursor, write))
             self._move_heads(cursor, head_rows)
             if event_rows:
                 cursor.executemany(self._sql.insert_event, event_rows)
@@ -218,6 +215,16 @@ class SqlEventLog:
             f"not {expected.version}"
         )
 
+    def _claim_or_reproject(self, cursor: "DBAPICursor", write: Claim | Reproject) -> Head:
+        """Carry out the write and return the head. Raises _HeadMovedError."""
+        if isinstance(write, Claim):
+            return self._claim(cursor, write)
+        found = self._find_head(cursor, write.head.stream_id)
+        if found is None or (found.version, found.epoch) != (write.head.version, write.head.epoch):
+            raise _HeadMovedError
+        self._projection.replace(cursor, found.row, write.rows)
+        return found
+
     def _claim(self, cursor: "DBAPICursor", claim: Claim) -> Head:
         sql = self._sql
         cursor.execute(sql.find_owner, (claim.stream_id,))
@@ -226,9 +233,14 @@ class SqlEventLog:
             cursor.execute(sql.insert_stream, (claim.stream_id, GENESIS_HASH, claim.owner))
         elif row[1] != claim.owner:
             cursor.execute(sql.raise_epoch, (claim.owner, row[0]))
-        cursor.execute(sql.find_head, (claim.stream_id,))
+        head = self._find_head(cursor, claim.stream_id)
+        assert head is not None
+        return head
+
+    def _find_head(self, cursor: "DBAPICursor", stream_id: str) -> Head | None:
+        cursor.execute(self._sql.find_head, (stream_id,))
         found: Any = cursor.fetchone()
-        return Head(*found)
+        return None if found is None else Head(*found)
 
     def _store_snapshots(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
         for write in batch:
@@ -248,110 +260,6 @@ class SqlEventLog:
                 stray = connection.execute(_stray_heads()).first()
         if stray is not None:
             raise CorruptLogError(stray.stream_id, stray.version, "the head is not the last event")
-
-    def head(self, stream_id: str) -> Head | None:
-        """See EventLog.head."""
-        with translated_errors(), self._reader.connect() as connection:
-            row = connection.exec_driver_sql(self._sql.find_head, (stream_id,)).one_or_none()
-        return None if row is None else Head(*row)
-
-    def read(
-        self,
-        head: Head,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int | None = None,
-        newest_first: bool = False,
-        paged: bool = False,
-    ) -> Iterator[StoredEvent]:
-        """See EventLog.read; rows come in chunks, and no connection is held between them."""
-        statement = self._sql.read(newest_first=newest_first, paged=paged)
-        low, high = after, before if before is not None else head.version + 1
-        left = limit if limit is not None else high
-        chunk = READ_CHUNK_ROWS_MIN
-        while left > 0 and high - low > 1:
-            size = min(left, chunk)
-            chunk = min(chunk * 4, READ_CHUNK_ROWS_MAX)
-            rows = self._fetch(statement, head, low, high, size)
-            for row in rows:
-                yield StoredEvent(*row)
-            if len(rows) < size:
-                return
-            left -= size
-            if newest_first:
-                high = rows[-1].seq
-            else:
-                low = rows[-1].seq
-
-    def _fetch(self, statement: str, head: Head, low: int, high: int, size: int) -> Sequence[Any]:
-        with translated_errors(), self._reader.connect() as connection:
-            try:
-                return connection.exec_driver_sql(statement, (head.row, low, high, size)).fetchall()
-            except sa.exc.OperationalError as error:
-                if UNDECODABLE not in str(error.orig):
-                    raise
-        # SQLite's driver doesn't say which row: look at each by itself.
-        if high - low == 2:
-            raise CorruptLogError(head.stream_id, low + 1, "text that is not UTF-8")
-        for seq in range(low + 1, high):
-            self._fetch(statement, head, seq - 1, seq + 1, 1)
-        raise CorruptLogError(head.stream_id, low + 1, "text that is not UTF-8")
-
-    def snapshot(self, head: Head, state_version: int, *, at: int | None = None) -> Snapshot | None:
-        """See EventLog.snapshot."""
-        query = (
-            sa.select(snapshots.c.seq, snapshots.c.state_version, snapshots.c.state)
-            .where(snapshots.c.stream == head.row, snapshots.c.state_version == state_version)
-            .where(snapshots.c.seq <= (head.version if at is None else at))
-            .order_by(snapshots.c.seq.desc())
-            .limit(1)
-        )
-        with translated_errors(), self._reader.connect() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else Snapshot(row.seq, row.state_version, row.state)
-
-    def entries(
-        self,
-        *,
-        after_row: int = 0,
-        limit: int = 100,
-        prefix: str = "",
-        active: bool | None = None,
-    ) -> list[StreamEntry]:
-        """See EventLog.entries."""
-        query = (
-            sa.select(
-                streams.c.id,
-                streams.c.stream_id,
-                streams.c.listed,
-                streams.c.active,
-                streams.c.summary,
-            )
-            .where(streams.c.listed, streams.c.id > after_row)
-            .where(_begins_with(prefix))
-            .order_by(streams.c.id)
-            .limit(limit)
-        )
-        if active is not None:
-            query = query.where(streams.c.active == active)
-        with translated_errors(), self._reader.connect() as connection:
-            rows = connection.execute(query).all()
-        return [
-            StreamEntry(row.id, row.stream_id, Summary(row.listed, row.active, row.summary))
-            for row in rows
-        ]
-
-    def active(self, prefix: str = "") -> list[str]:
-        """See EventLog.active."""
-        query = (
-            sa.select(streams.c.stream_id)
-            .where(streams.c.active)
-            .where(_begins_with(prefix))
-            .order_by(streams.c.id)
-        )
-        with translated_errors(), self._reader.connect() as connection:
-            return list(connection.scalars(query))
 
     def close(self) -> None:
         """See EventLog.close."""
@@ -376,10 +284,6 @@ def _head_row(write: Append, head: Head) -> tuple[object, ...]:
         write.head.version,
         write.head.epoch,
     )
-
-
-def _begins_with(prefix: str) -> sa.ColumnElement[bool]:
-    return sa.func.substr(streams.c.stream_id, 1, len(prefix)) == prefix  # LIKE ignores case
 
 
 def _stray_heads() -> sa.Select[tuple[str, int]]:

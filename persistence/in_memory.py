@@ -2,18 +2,22 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from persistence import chain
 from persistence.errors import ConflictError, LeaseLostError, PersistenceError
 from persistence.event_log import now_us
+from persistence.memories import kept
 from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
+    EpisodeRow,
     Head,
+    Reproject,
+    Row,
     Snapshot,
     StoredEvent,
     StreamEntry,
@@ -30,6 +34,7 @@ class _Stream:
         self.events: list[StoredEvent] = []
         self.snapshots: dict[int, Snapshot] = {}
         self.summary = Summary(listed=False, active=False, body=b"")
+        self.rows: list[Row] = []
 
 
 class InMemoryEventLog:
@@ -55,7 +60,7 @@ class InMemoryEventLog:
             return [
                 self._claim(write)
                 if isinstance(write, Claim)
-                else self._append(write, recorded_at, salts)
+                else self._append_or_reproject(write, recorded_at, salts)
                 for write in batch
             ]
 
@@ -69,19 +74,24 @@ class InMemoryEventLog:
             stream.head = msgspec.structs.replace(stream.head, epoch=stream.head.epoch + 1)
         return stream.head
 
-    def _append(
-        self, write: Append, recorded_at: int, salts: Iterator[bytes]
+    def _append_or_reproject(
+        self, write: Append | Reproject, recorded_at: int, salts: Iterator[bytes]
     ) -> Head | PersistenceError:
         stream = self._streams[write.head.stream_id]
         if stream.head.epoch != write.head.epoch:
             return LeaseLostError(f"{write.head.stream_id} has epoch {stream.head.epoch}")
         if stream.head.version != write.head.version:
             return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
+        if isinstance(write, Reproject):
+            stream.rows = _latest(write.rows)
+            return stream.head
         stored, stream.head = chain.extend(stream.head, write.events, recorded_at, salts)
         stream.events.extend(stored)
         stream.summary = write.summary
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
+        if write.rows:
+            stream.rows = _latest((*stream.rows, *write.rows))
         return stream.head
 
     def reopen(self) -> None:
@@ -147,5 +157,15 @@ class InMemoryEventLog:
             if stream.summary.active and stream_id.startswith(prefix)
         ]
 
+    def rows(self, stream_id: str) -> list[Row]:
+        """Return a stream's projected rows by id, the memories first."""
+        return list(self._streams[stream_id].rows)
+
     def close(self) -> None:
         """See EventLog.close."""
+
+
+def _latest(rows: Iterable[Row]) -> list[Row]:
+    """Return the last row of each id, without the episodes that are too old."""
+    latest = {(isinstance(row, EpisodeRow), row.id): row for row in rows}
+    return kept([latest[key] for key in sorted(latest)])

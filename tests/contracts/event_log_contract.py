@@ -11,7 +11,8 @@ import pytest
 
 from persistence import chain
 from persistence.errors import ConflictError, LeaseLostError, PersistenceError
-from persistence.event_log import READ_CHUNK_ROWS_MAX, EventLog
+from persistence.event_log import EventLog
+from persistence.log_reader import READ_CHUNK_ROWS_MAX
 from persistence.records import (
     GENESIS_HASH,
     Append,
