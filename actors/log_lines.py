@@ -6,7 +6,6 @@ They are told from committed events, and hold no word of a prompt or an answer u
 import json
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from msgspec import Struct
 from actors.feed import Committed
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, text_of
+from actors.timers import now_ms
 
 KEPT_LINES = 1_000
 ANSWER_CHARACTERS = 96
@@ -33,11 +33,7 @@ class LogLine(Struct, frozen=True, gc=False):
 class LogLines:
     """Keeps the newest lines. ``texts`` tells whether they may quote what was said."""
 
-    def __init__(
-        self,
-        texts: Callable[[], bool],
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
+    def __init__(self, texts: Callable[[], bool], now_ms: Callable[[], int] = now_ms) -> None:
         self._texts = texts
         self._now_ms = now_ms
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)

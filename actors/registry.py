@@ -5,7 +5,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pykka
@@ -21,9 +21,9 @@ from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
 from actors.session.decide import Events, QueueFull, accepted_before
 from actors.session.messages import Message
-from actors.session.state import SessionState
+from actors.session.state import Run, SessionState
 from actors.session_actor import Passivate, Ready, Report, Reports, SessionActor
-from actors.timers import Timers
+from actors.timers import Timers, now_ms
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
@@ -68,6 +68,16 @@ class RegistrySettings(RunLimits, Protocol):
     run_timeout_s: float
 
 
+class RunMemory(Protocol):
+    """Memory, as runs use it."""
+
+    def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
+        """Return what tells a run's model what is remembered."""
+
+    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+        """Remember a run that has ended; does not block."""
+
+
 class Loaded:
     """A session's actor in this process, and its feed."""
 
@@ -89,16 +99,18 @@ class SessionRegistry:
         models: ModelCatalog,
         timers: Timers,
         log_lines: LogLines,
+        memory: RunMemory,
         settings: Callable[[], RegistrySettings],
         *,
         owner: str,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = now_ms,
     ) -> None:
         self.log = log
         self.writer = writer
         self.owner = owner
         self.models = models
         self.log_lines = log_lines
+        self._memory = memory
         self.draining = False
         self._timers = timers
         self._settings = settings
@@ -272,12 +284,17 @@ class SessionRegistry:
             state.run.prompt_id,
             lambda: self.models.find(state.model),
             lambda model: self._request(head, state, recent, model),
+            self._memory.recaller(state.key, state.run),
             limits=self._settings(),
             timers=self._timers,
             now_ms=self._now_ms,
         )
         worker.start()
         return worker
+
+    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+        """Have the run remembered."""
+        self._memory.run_ended(head, run, state, completed=completed and not self.draining)
 
     def gone(self, key: str, actor: pykka.ActorRef[SessionActor], *, failed: bool) -> None:
         """Forget an actor that has stopped; after a failure carry on with its work soon."""

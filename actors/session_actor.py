@@ -14,7 +14,7 @@ from actors.runs.conversation import Conversation, Recent
 from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import Events, decide
-from actors.session.events import Event, RunStarted
+from actors.session.events import Event, RunCompleted, RunStarted
 from actors.session.evolve import evolve, fold
 from actors.session.state import STATE_VERSION, Run, SessionState
 from actors.session.summary import summary_of
@@ -81,6 +81,9 @@ class Surroundings(Protocol):
         recent: Recent,
     ) -> RunHandle:
         """Begin to work on the state's run; ``head`` is where the log ends with that state."""
+
+    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+        """Take note that a run is over; ``state`` is the session's just before; must not block."""
 
     def gone(self, key: str, actor: "pykka.ActorRef[SessionActor]", *, failed: bool) -> None:
         """Take note that the actor has stopped."""
@@ -193,7 +196,7 @@ class SessionActor(pykka.ThreadingActor):
         self._feed.publish(committed)
         self._around.log_lines.follow(self._key, committed)
         self._conversation.follow(committed)
-        self._follow_run(before.run, state)
+        self._follow_run(before, state, committed)
         return committed[0].seq
 
     def _prepare(
@@ -233,12 +236,16 @@ class SessionActor(pykka.ThreadingActor):
             return None
         return Snapshot(state.version, STATE_VERSION, encode_state(state))
 
-    def _follow_run(self, before: Run | None, state: SessionState) -> None:
+    def _follow_run(
+        self, before: SessionState, state: SessionState, committed: Sequence[Committed]
+    ) -> None:
         """Stop the worker of a run that has ended, start one for a run that has begun."""
-        run = state.run
-        if before is not None and (run is None or run.prompt_id != before.prompt_id):
+        ended, run = before.run, state.run
+        if ended is not None and (run is None or run.prompt_id != ended.prompt_id):
             self._stop_run()
-        if run is not None and (before is None or run.prompt_id != before.prompt_id):
+            completed = any(isinstance(each.event, RunCompleted) for each in committed)
+            self._around.run_ended(self._require_head(), ended, before, completed=completed)
+        if run is not None and (ended is None or run.prompt_id != ended.prompt_id):
             recent = self._conversation.recent(state.context_seq)
             self._run = self._around.start_run(self.actor_ref, self._require_head(), state, recent)
 

@@ -10,6 +10,11 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch, UTC."""
+    return time.time_ns() // 1_000_000
+
+
 class Timer:
     """A call that is due later, unless it is cancelled before."""
 

@@ -22,6 +22,14 @@ from web.resources.events import EventsResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
 from web.resources.logs import LogsResource
+from web.resources.memory import (
+    CoreMemoriesResource,
+    ForgetResource,
+    MemorySearchResource,
+    MemoryStatusResource,
+    RebuildResource,
+    RememberResource,
+)
 from web.resources.models import ModelsResource
 from web.resources.openapi import OPENAPI_PATH, OpenApiResource
 from web.resources.sessions import (
@@ -45,6 +53,12 @@ ROUTES: tuple[Route, ...] = (
     ("/logs", LogsResource),
     ("/models", ModelsResource),
     ("/channels/status", ChannelsResource),
+    ("/memory/status", MemoryStatusResource),
+    ("/memory/core", CoreMemoriesResource),
+    ("/memory/search", MemorySearchResource),
+    ("/memory/remember", RememberResource),
+    ("/memory/forget", ForgetResource),
+    ("/memory/rebuild", RebuildResource),
     ("/tokens", TokensResource),
     ("/tokens/{token_id}", TokenResource),
     ("/sessions", SessionsResource),

@@ -12,10 +12,12 @@ from typing import Any
 from actors.gateway_actor import GatewayActor, Loaded
 from actors.gateway_state import GatewayState, IssueToken, PatchConfig, RevokeToken, Token
 from actors.log_lines import LogLines, LogLinesHandler
+from actors.memory.keeper import MemoryKeeper
+from actors.memory.service import MemoryService
 from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.session.commands import Command
-from actors.timers import Timers
+from actors.timers import Timers, now_ms
 from persistence.engine import (
     SingleProcessLock,
     is_sqlite,
@@ -34,6 +36,7 @@ from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
 from web.tokens import Tokens, new_token
 
 SIBLING_WAIT_EXTRA_S = 15.0
+SETTLE_TIMEOUT_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         url = parse_url(settings.database_url)
+        self.path = url.database if is_sqlite(url) else None
         self._lock: SingleProcessLock | None = None
         if is_sqlite(url) and url.database is not None:
             self._lock = SingleProcessLock(url.database)
@@ -88,14 +92,19 @@ class Gateway:
         self.log_lines = LogLines(lambda: self.settings.log_texts)
         self._log_handler = LogLinesHandler(self.log_lines)
         logging.getLogger().addHandler(self._log_handler)
+        self.memory = MemoryService(
+            self.log, self._store.memories, self._store.writer, owner, lambda: self.settings, now_ms
+        )
         self.registry = SessionRegistry(
             self.log,
             self._store.writer,
             models,
             self.timers,
             self.log_lines,
+            MemoryKeeper(self.memory, self.log, models, self.timers, lambda: self.settings, now_ms),
             lambda: self.config.current,
             owner=owner,
+            now_ms=now_ms,
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
         self._actor = GatewayActor.start(self.log, self._store.writer, owner, self._install)
@@ -103,6 +112,11 @@ class Gateway:
         self.ready = False
         self._stopping = threading.Lock()
         self._stopped = False
+
+    @property
+    def storage_path(self) -> str | None:
+        """Return the file that everything is stored in, None where a server has it."""
+        return self._store.path
 
     @property
     def settings(self) -> Settings:
@@ -177,6 +191,7 @@ class Gateway:
             self.ready = False
             began = time.monotonic()
             self.registry.drain(self.settings.grace_s if grace_s is None else grace_s)
+            self.memory.settle(timeout_s=SETTLE_TIMEOUT_S)
             self.timers.close()
             self._store.close()
             logging.getLogger().removeHandler(self._log_handler)

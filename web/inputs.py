@@ -1,5 +1,6 @@
 """What requests hold, with the contract's field names; whoever reads one knows that it is sound."""
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,10 @@ MISSING_TEXT = "Missing text"
 MISSING_USER_MESSAGE = "Missing user message text"
 NAME_CHARACTERS_MAX = 200
 NAME_ERROR = f"A session's name is text of 1 to {NAME_CHARACTERS_MAX} characters."
+MISSING_CONTENT = "Missing memory content"
+CONTENT_CHARACTERS_MAX = 10_000
+SEARCH_RESULTS = 4
+SEARCH_RESULTS_MAX = 100
 LIMIT_ERROR = "History limit must be a positive integer"
 REGENERATE = "regenerate-message"
 RESERVED_NAME = "environment"
@@ -147,6 +152,74 @@ class TokenBody(Refusable, frozen=True, rename="camel"):
                 f"A token has a name other than {RESERVED_NAME!r}, and scopes of "
                 f"{', '.join(SCOPES)}.",
             )
+
+
+class MemoryQuery(Refusable, frozen=True, rename="camel"):
+    """Whose memory: a session's, by default the primary one's."""
+
+    session_key: str = ""
+
+
+class MemorySearchBody(Refusable, frozen=True, rename="camel"):
+    """What to look for; without a query the newest."""
+
+    query: AnyText = None
+    limit: Annotated[Any, Meta(extra_json_schema={"type": ["number", "null"]})] = None
+    session_key: AnyText = None
+
+    @property
+    def count(self) -> int:
+        """Return how many results are wanted."""
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int | float):
+            return SEARCH_RESULTS
+        return max(1, min(int(self.limit), SEARCH_RESULTS_MAX))
+
+
+class RememberBody(Refusable, frozen=True, rename="camel"):
+    """What to remember; a kind or bucket that there isn't counts as not given."""
+
+    content: Annotated[str, Meta(min_length=1)]
+    bucket: AnyText = None
+    kind: AnyText = None
+    key: AnyText = None
+    session_key: AnyText = None
+
+    refusal = (400, MISSING_CONTENT)
+
+    def __post_init__(self) -> None:
+        """Refuse a blank content, and one that can't be kept."""
+        if not self.content.strip():
+            raise Problem(400, MISSING_CONTENT)
+        if len(self.content) > CONTENT_CHARACTERS_MAX:
+            raise Problem(422, f"A memory has at most {CONTENT_CHARACTERS_MAX} characters.")
+        if "\x00" in self.content + (self.key if isinstance(self.key, str) else ""):
+            raise Problem(422, "A memory can't hold the character U+0000.")
+
+
+class ForgetBody(Refusable, frozen=True, rename="camel"):
+    """Which memory to forget: by its id, or else by its key."""
+
+    id: Annotated[Any, Meta(extra_json_schema={"type": ["number", "null"]})] = None
+    key: AnyText = None
+    session_key: AnyText = None
+
+    def __post_init__(self) -> None:
+        """Refuse what names no memory."""
+        if self.memory_id is None and not (isinstance(self.key, str) and self.key.strip()):
+            raise Problem(400, "Memory forget requires an id or key")
+
+    @property
+    def memory_id(self) -> int | None:
+        """Return the id, rounded down; None where there is none."""
+        if isinstance(self.id, bool) or not isinstance(self.id, int | float):
+            return None
+        return math.floor(self.id)
+
+
+class RebuildBody(Refusable, frozen=True, rename="camel"):
+    """Whose memory to rebuild."""
+
+    session_key: AnyText = None
 
 
 class SessionsQuery(Refusable, frozen=True):

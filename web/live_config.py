@@ -17,6 +17,11 @@ CHANGEABLE: Mapping[str, str] = {
     "stream.heartbeatSeconds": "heartbeat_s",
     "stream.slowReaderSeconds": "slow_reader_timeout_s",
     "limits.bodyBytes": "body_bytes_max",
+    "memory.enabled": "memory_enabled",
+    "memory.maxCoreTokens": "memory_core_tokens_max",
+    "memory.maxRecallResults": "memory_recall_results_max",
+    "memory.writer.enabled": "memory_writer_enabled",
+    "memory.writer.maxTokens": "memory_writer_tokens_max",
 }
 """Path below ``gateway`` -> setting: what PATCH /config may change while the gateway runs."""
 
@@ -26,6 +31,7 @@ SHOWN: Mapping[str, str] = {
     "workers": "workers",
     "workerClass": "worker_class",
     "webhook.basePath": "webhook_base_path",
+    "memory.identity": "memory_identity",
     **CHANGEABLE,
 }
 """What GET /config shows; a setting that is not here is never shown."""
@@ -62,8 +68,10 @@ class LiveConfig:
         """Return the settings as GET /config shows them below ``gateway``: no secret among them."""
         shown: dict[str, Any] = {"model": default_model}
         for path, name in SHOWN.items():
-            section, _, leaf = path.rpartition(".")
-            inner = shown.setdefault(section, {}) if section else shown
+            *sections, leaf = path.split(".")
+            inner = shown
+            for section in sections:
+                inner = inner.setdefault(section, {})
             inner[leaf] = getattr(self.current, name)
         shown["webhook"]["enabled"] = self.current.webhook_secret is not None
         return shown

@@ -1,6 +1,6 @@
 """What goes over the wire: request and response types, with the contract's field names."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -182,6 +182,101 @@ class ProblemDocument(Struct, frozen=True):
     status: int
     detail: str
     request_id: str
+
+
+class MemoryIdentity(Struct, frozen=True):
+    """Whose memory it is."""
+
+    key: str
+    scope: str
+
+
+class MemoryStatus(Struct, frozen=True, rename="camel"):
+    """How much a memory holds; counts are of active rows, times in milliseconds."""
+
+    enabled: bool
+    ready: bool
+    identity: MemoryIdentity | None
+    storage_path: str | None
+    core_count: int
+    archival_count: int
+    episode_count: int
+    last_memory_write_at: int | None
+    last_episode_at: int | None
+    legacy_import_complete: bool
+
+
+class MemoryStatusAnswer(Struct, frozen=True):
+    """A memory at a glance."""
+
+    memory: MemoryStatus
+
+
+class MemoryRecord(Struct, frozen=True, rename="camel"):
+    """One memory; a secret's content is masked for who may not see it."""
+
+    id: int
+    bucket: str
+    kind: str
+    key: str
+    content: str
+    source: str
+    created_at: int
+    updated_at: int
+    last_accessed_at: int | None
+
+
+class CoreMemories(Struct, frozen=True):
+    """The memories that are recalled every time, newest update first."""
+
+    memories: list[MemoryRecord]
+
+
+class FoundMemory(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What answers a query: a memory, or an episode (a message, with its role).
+
+    ``timestamp`` is that of a memory's last update, of a message's own time.
+    """
+
+    id: int
+    source_type: Literal["memory", "episode"]
+    score: float
+    kind: str | UnsetType = UNSET
+    bucket: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    content: str
+    source: str | UnsetType = UNSET
+    timestamp: int
+
+
+class FoundMemories(Struct, frozen=True):
+    """What answers a query, the best first."""
+
+    query: str
+    results: list[FoundMemory]
+
+
+class Remembered(Struct, frozen=True):
+    """A memory as it is kept; null where memory is off."""
+
+    ok: bool
+    memory: MemoryRecord | None
+
+
+class Forgotten(Struct, frozen=True):
+    """Whether there was a memory to forget."""
+
+    ok: bool
+    forgotten: bool
+
+
+class Rebuilt(Struct, frozen=True, rename="camel"):
+    """How many rows were made anew, those that are not active included."""
+
+    ok: bool
+    memory_rows: int
+    episode_rows: int
 
 
 class LogEntry(Struct, frozen=True):

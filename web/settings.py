@@ -113,6 +113,26 @@ class Settings(BaseSettings):
     sessions_loaded_max: int = Field(10_000, ge=1, description="Sessions in memory at most.")
     run_timeout_s: float = Field(1_800, gt=0, description="Time a run may take, in seconds.")
     run_turns_max: int = Field(50, ge=1, description="Model calls that a run may make.")
+    memory_enabled: bool = Field(
+        default=True, description="Whether conversations are remembered and recalled."
+    )
+    memory_identity: str = Field(
+        "gateway",
+        pattern=r"^[A-Za-z0-9._~@+=-]+(:[A-Za-z0-9._~:@+=-]+)?$",
+        description="Whose memory sessions share, as scope or scope:id, such as companion:c1.",
+    )
+    memory_core_tokens_max: int = Field(
+        700, ge=1, description="Tokens of core memories that a model is told."
+    )
+    memory_recall_results_max: int = Field(
+        4, ge=1, le=100, description="Memories and episodes that are recalled besides."
+    )
+    memory_writer_enabled: bool = Field(
+        default=True, description="Whether a session's model decides what to remember of a run."
+    )
+    memory_writer_tokens_max: int = Field(
+        600, ge=1, description="Tokens that the model may use to say so."
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Secret that webhooks must prove; without one there are none."
     )

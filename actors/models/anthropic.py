@@ -85,6 +85,7 @@ class AnthropicModel:
     """
 
     provider = PROVIDER
+    remembers = True
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class AnthropicModel:
         return self._client.get().messages.create(
             model=self.model_id,
             max_tokens=limit,
-            messages=_messages(request.messages),
+            messages=_messages(request.told),
             system=request.system if request.system.strip() else omit,
             tools=[_tool(tool) for tool in request.tools] or omit,
             thinking=thinking or omit,

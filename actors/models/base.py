@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
-from actors.session.messages import AssistantMessage, Message
+from actors.session.messages import AssistantMessage, Message, Text, UserMessage
 
 THINKING_LEVELS = ("off", "minimal", "low", "medium", "high")
 """How much a model may be asked to think, the least first."""
@@ -26,7 +26,8 @@ class ModelRequest(Struct, frozen=True):
 
     Every tool call in it has its result. ``thinking_level`` is one of THINKING_LEVELS, or empty
     where the model is left to itself; a model that can't think does without.
-    ``max_output_tokens`` bounds the answer besides the model's own limit.
+    ``max_output_tokens`` bounds the answer besides the model's own limit. ``recall`` is what the
+    model is told of memory, right after the last user's message.
     """
 
     messages: Sequence[Message]
@@ -34,6 +35,17 @@ class ModelRequest(Struct, frozen=True):
     tools: Sequence[ToolSpec] = ()
     thinking_level: str = ""
     max_output_tokens: int | None = None
+    recall: str = ""
+
+    @property
+    def told(self) -> Sequence[Message]:
+        """Return the messages with what is recalled among them."""
+        users = [at for at, each in enumerate(self.messages) if isinstance(each, UserMessage)]
+        if not self.recall or not users:
+            return self.messages
+        after = users[-1] + 1
+        recalled = UserMessage((Text(self.recall),), self.messages[users[-1]].timestamp)
+        return [*self.messages[:after], recalled, *self.messages[after:]]
 
 
 class Finished(Struct, frozen=True):
@@ -65,11 +77,15 @@ class ModelStream(Protocol):
 
 
 class Model(Protocol):
-    """A model that can be called any number of times at once."""
+    """A model that can be called any number of times at once.
+
+    One that ``remembers`` is told what is recalled, and asked what is worth remembering.
+    """
 
     provider: str
     model_id: str
     context_tokens: int
+    remembers: bool
 
     def stream(self, request: ModelRequest) -> AbstractContextManager[ModelStream]:
         """Begin a call; leaving the context ends it. Blocks until the provider answers.

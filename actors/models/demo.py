@@ -44,6 +44,7 @@ class DemoModel:
 
     provider = PROVIDER
     model_id = MODEL_ID
+    remembers = False
 
     def __init__(
         self, *, deltas: int = 0, delay_ms: int = 0, context_tokens: int | None = None

@@ -67,6 +67,7 @@ class OpenAIModel:
     """
 
     provider = PROVIDER
+    remembers = True
 
     def __init__(
         self,
@@ -239,7 +240,7 @@ def _messages(request: ModelRequest) -> list["ChatCompletionMessageParam"]:
     if request.system:
         told.append({"role": "system", "content": request.system})
     pictures: list[Image] = []
-    for message in request.messages:
+    for message in request.told:
         # A tool's answer can hold text only, and nothing may come between two of them.
         if pictures and not isinstance(message, ToolResultMessage):
             told.append({"role": "user", "content": _content(pictures)})

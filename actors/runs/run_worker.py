@@ -4,7 +4,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from actors.session.decide import Events
 from actors.session.messages import (
     AssistantMessage,
     Block,
+    Message,
     Text,
     ToolCall,
     ToolResultMessage,
@@ -57,6 +58,7 @@ class RunWorker:
         prompt_id: str,
         model: Callable[[], Model],
         request: Callable[[Model], ModelRequest],
+        recall: Callable[[Model, Sequence[Message]], str],
         *,
         limits: RunLimits,
         timers: Timers,
@@ -66,6 +68,7 @@ class RunWorker:
         self._prompt_id = prompt_id
         self._find_model = model
         self._make_request = request
+        self._recall = recall
         self._limits = limits
         self._timers = timers
         self._now_ms = now_ms
@@ -102,6 +105,7 @@ class RunWorker:
         model = self._find_model()
         request = self._make_request(model)
         for _turn in range(self._limits.run_turns_max):
+            request = replace(request, recall=self._recall(model, request.messages))
             answer, events = self._answer(model, request)
             calls = [block for block in answer.content if isinstance(block, ToolCall)]
             results = [self._use_tool(call) for call in calls]

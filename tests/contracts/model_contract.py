@@ -196,6 +196,24 @@ class ModelContract:
         assert "Be brief." in str(sent.body)
         assert KEY in str(sent.headers)
 
+    def test_what_is_recalled_comes_right_after_the_last_user_message(
+        self, server: ModelServer
+    ) -> None:
+        call = ToolCall("id-1", "look_up", {})
+        request = ModelRequest(
+            (
+                UserMessage((Text("Before"),), 0),
+                AssistantMessage((Text("Yes"),), 0),
+                UserMessage((Text("Asked"),), 0),
+                AssistantMessage((call,), 0),
+                ToolResultMessage("id-1", "look_up", (Text("Found"),), 0),
+            ),
+            recall="Remembered",
+        )
+        told = str(self.sent(server, request).body["messages"])
+        places = [told.index(each) for each in ("Before", "Yes", "Asked", "Remembered", "Found")]
+        assert places == sorted(places)
+
     def test_a_part_arrives_before_the_next_one_is_sent(self, server: ModelServer) -> None:
         server.reply([Say(["early"]), Stall(), Say(["late"]), Finish()])
         with self.model(server).stream(HELLO) as stream:

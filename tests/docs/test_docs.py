@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.gateway_state import GATEWAY_EVENTS
+from actors.memory.events import MEMORY_EVENTS
 from actors.session.events import EVENT_TYPES
 from web.app import ROUTES
 from web.resources.openapi import OPENAPI_PATH
@@ -33,7 +35,8 @@ def test_every_setting_is_documented_with_its_default(name: str) -> None:
 
 def test_every_event_is_documented() -> None:
     documented = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("docs/events.md")))
-    assert {each.wire_name for each in EVENT_TYPES} <= documented
+    every = (*EVENT_TYPES, *GATEWAY_EVENTS, *MEMORY_EVENTS)
+    assert {each.wire_name for each in every} <= documented
 
 
 def test_every_route_is_documented_and_every_documented_route_exists() -> None:
@@ -52,6 +55,13 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_every_module_is_in_the_architecture() -> None:
     architecture = text_of("docs/architecture.md")
-    for folder in ("persistence", "actors", "actors/runs", "actors/session", "web"):
+    for folder in (
+        "persistence",
+        "actors",
+        "actors/memory",
+        "actors/runs",
+        "actors/session",
+        "web",
+    ):
         for path in (ROOT / folder).glob("[a-z]*.py"):
             assert re.search(rf"\b{path.stem}\b", architecture), path

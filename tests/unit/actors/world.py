@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from msgspec import Struct
@@ -14,11 +14,14 @@ from actors.models.base import Model, ModelRequest, ModelStream
 from actors.models.catalog import ConfiguredModel, ModelCatalog
 from actors.registry import SessionRegistry
 from actors.session import commands as c
+from actors.session.messages import Message
+from actors.session.state import Run, SessionState
 from actors.tail import Tail
 from actors.timers import Timers
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.in_memory import InMemoryEventLog
+from persistence.records import Head
 
 DEADLINE_S = 10.0
 
@@ -53,6 +56,7 @@ class World:
             ModelCatalog(self.settings, {}),
             self.timers,
             LogLines(lambda: False),
+            NoMemory(),
             lambda: self.settings,
             owner=owner,
         )
@@ -76,6 +80,16 @@ class World:
         self.registry.drain(0)
         self.timers.close()
         self.writer.close()
+
+
+class NoMemory:
+    """Remembers nothing. Implements RunMemory."""
+
+    def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
+        return lambda _model, _messages: ""
+
+    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+        """Forget it."""
 
 
 class Watch:

@@ -1,0 +1,1 @@
+"""Memory: what is remembered of conversations, and recalled when a model is called."""

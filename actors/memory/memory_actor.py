@@ -1,0 +1,191 @@
+"""One memory's actor: its rows change in the transaction of their events."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import pykka
+from msgspec import Struct
+
+from actors.memory.events import CODEC, MemoryRecalled, MemoryRemembered
+from actors.memory.identity import Identity
+from actors.memory.rules import (
+    Episode,
+    Forget,
+    Recall,
+    Remember,
+    episode,
+    forget,
+    projected,
+    remember,
+    wanted_key,
+)
+from actors.session.commands import Command
+from actors.session.events import Event
+from persistence import chain
+from persistence.errors import CorruptLogError, PersistenceError
+from persistence.event_log import EventLog
+from persistence.group_commit import GroupCommit
+from persistence.memories import Memories
+from persistence.records import (
+    Append,
+    Claim,
+    Head,
+    NewEvent,
+    Reproject,
+    Summary,
+)
+
+logger = logging.getLogger(__name__)
+
+UNLISTED = Summary(listed=False, active=False, body=b"")
+
+
+class Rebuild(Struct, frozen=True):
+    """Make the rows anew, from the log alone."""
+
+
+class Gathered(Struct, frozen=True):
+    """There are commands to take; answered once those that came before are durable, or lost."""
+
+
+class Inbox:
+    """Commands that need no answer, such as episodes: they gather while an append is in flight."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commands: list[Command] = []
+
+    def put(self, commands: Sequence[Command]) -> None:
+        """Add commands; the actor has to be told that there are some."""
+        with self._lock:
+            self._commands.extend(commands)
+
+    def take(self) -> list[Command]:
+        """Return all that has gathered."""
+        with self._lock:
+            commands, self._commands = self._commands, []
+            return commands
+
+
+class MemoryActor(pykka.ThreadingActor):
+    """Serialises everything that happens to one memory.
+
+    ``Remember`` is answered with the id of the memory, ``Forget`` with whether there was one,
+    ``Rebuild`` with nothing: each once it is durable, or it raises PersistenceError.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(
+        self,
+        identity: Identity,
+        log: EventLog,
+        memories: Memories,
+        writer: GroupCommit,
+        owner: str,
+        inbox: Inbox,
+    ) -> None:
+        super().__init__()
+        self._stream_id = identity.stream_id
+        self._log = log
+        self._memories = memories
+        self._writer = writer
+        self._owner = owner
+        self._inbox = inbox
+        self._head: Head | None = None
+        self._last_memory_id = 0
+        self._last_episode_id = 0
+
+    def on_receive(self, message: Remember | Forget | Rebuild | Gathered) -> object:
+        """Handle one message; each kind says what it does."""
+        if isinstance(message, Gathered):
+            self._take_gathered()
+            return None
+        head = self._head or self._claim()
+        if isinstance(message, Remember):
+            return self._remember(head, message)
+        if isinstance(message, Forget):
+            return self._forget(head, message)
+        self._rebuild(head)
+        return None
+
+    def _take_gathered(self) -> None:
+        commands = self._inbox.take()
+        if not commands:
+            return
+        try:
+            self._take(self._head or self._claim(), commands)
+        except PersistenceError:  # nobody waits who could be told
+            logger.exception("%s notes are not in %s.", len(commands), self._stream_id)
+
+    def _claim(self) -> Head:
+        """Look where the stream ends: at first, and after an append that failed."""
+        self._head = self._writer.submit(Claim(self._stream_id, self._owner)).result()
+        counts = self._memories.counts(self._head.row)
+        self._last_memory_id = counts.last_memory_id
+        self._last_episode_id = counts.last_episode_id
+        return self._head
+
+    def _remember(self, head: Head, command: Remember) -> int:
+        active = self._memories.by_key(head.row, wanted_key(command))
+        events = remember(command, active, self._last_memory_id + 1)
+        self._append(head, [(command.principal, event) for event in events])
+        remembered = events[-1]
+        assert isinstance(remembered, MemoryRemembered)
+        self._last_memory_id = max(self._last_memory_id, remembered.memory_id)
+        return remembered.memory_id
+
+    def _forget(self, head: Head, command: Forget) -> bool:
+        if command.memory_id is not None:
+            meant = self._memories.by_id(head.row, command.memory_id)
+        else:
+            meant = self._memories.by_key(head.row, wanted_key(Remember(0, "", key=command.key)))
+        events = forget(command, meant)
+        self._append(head, [(command.principal, event) for event in events])
+        return bool(events)
+
+    def _take(self, head: Head, commands: Sequence[Command]) -> None:
+        asked: list[tuple[str, Event]] = []
+        for command in commands:
+            if isinstance(command, Episode):
+                self._last_episode_id += 1
+                asked.append((command.principal, episode(command, self._last_episode_id)))
+            elif isinstance(command, Recall):
+                recalled = MemoryRecalled(
+                    command.memory_ids,
+                    command.episode_ids,
+                    command.session_key,
+                    command.prompt_id,
+                    command.at,
+                )
+                asked.append((command.principal, recalled))
+        self._append(head, asked)
+
+    def _rebuild(self, head: Head) -> None:
+        stored = list(self._log.read(head))
+        seq, _hash = chain.verify(self._stream_id, stored)
+        if seq != head.version:
+            raise CorruptLogError(self._stream_id, seq + 1, "the stream is cut off")
+        events: list[Event] = []
+        for each in stored:
+            if each.payload is None:
+                raise CorruptLogError(self._stream_id, each.seq, "the payload is erased")
+            events.append(CODEC.decode(each.type, each.schema_version, each.payload))
+        self._head = None
+        self._head = self._writer.submit(Reproject(head, tuple(projected(events)))).result()
+
+    def _append(self, head: Head, asked: Sequence[tuple[str, Event]]) -> None:
+        if not asked:
+            return
+        new = tuple(
+            [
+                NewEvent(event.wire_name, event.schema_version, CODEC.encode(event), principal)
+                for principal, event in asked
+            ]
+        )
+        events = [event for _principal, event in asked]
+        rows = projected(events, lambda memory_id: self._memories.by_id(head.row, memory_id))
+        self._head = None  # unknown until the append has succeeded
+        append = Append(head, new, UNLISTED, rows=tuple(rows))
+        self._head = self._writer.submit(append).result()
