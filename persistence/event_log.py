@@ -19,12 +19,14 @@ from persistence.errors import (
     PersistenceError,
 )
 from persistence.log_reader import LogReader
+from persistence.memories import Projection
 from persistence.native import Caller, call_here
 from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
     Head,
+    Reproject,
     Snapshot,
     StoredEvent,
     StreamEntry,
@@ -47,9 +49,9 @@ class EventLog(Protocol):
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
         """Carry out a batch in one transaction; return a new head, or an error, for each.
 
-        A write that conflicts changes nothing and does not disturb the others, which then may
-        take a transaction each. When this returns, what it acknowledges is durable. When it
-        raises, nothing may be assumed.
+        Each write is carried out whole, its projected rows included. One that conflicts changes
+        nothing and does not disturb the others, which then may take a transaction each. When
+        this returns, what it acknowledges is durable. When it raises, nothing may be assumed.
         """
 
     def reopen(self) -> None:
@@ -126,6 +128,7 @@ class SqlEventLog(LogReader):
         self._commit_in = commit_in
         self._clock_us = clock_us
         self._random_bytes = random_bytes
+        self._projection = Projection(writer.dialect)
         self._connection: PoolProxiedConnection | None = None
 
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
@@ -139,7 +142,7 @@ class SqlEventLog(LogReader):
         try:
             return self._write_all([write])[0]
         except _HeadMovedError:
-            assert isinstance(write, Append)
+            assert not isinstance(write, Claim)
             return self._conflict(write.head)
 
     def _write_all(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
@@ -152,14 +155,17 @@ class SqlEventLog(LogReader):
         event_rows: list[tuple[object, ...]] = []
         with self._transaction() as cursor:
             for write in batch:
-                if isinstance(write, Claim):
-                    self._move_heads(cursor, head_rows)  # the claim must see them
-                    heads.append(self._claim(cursor, write))
-                else:
+                if isinstance(write, Append):
                     stored, head = chain.extend(write.head, write.events, recorded_at, salts)
                     event_rows.extend([(head.row, *astuple(event)) for event in stored])
                     head_rows.append(_head_row(write, head))
                     heads.append(head)
+                    if write.rows:
+                        self._move_heads(cursor, head_rows)  # a conflict is known before the work
+                        self._projection.update(cursor, head.row, write.rows)
+                else:
+                    self._move_heads(cursor, head_rows)  # the write must see them
+                    heads.append(self._claim_or_reproject(cursor, write))
             self._move_heads(cursor, head_rows)
             if event_rows:
                 cursor.executemany(self._sql.insert_event, event_rows)
@@ -209,6 +215,16 @@ class SqlEventLog(LogReader):
             f"not {expected.version}"
         )
 
+    def _claim_or_reproject(self, cursor: "DBAPICursor", write: Claim | Reproject) -> Head:
+        """Carry out the write and return the head. Raises _HeadMovedError."""
+        if isinstance(write, Claim):
+            return self._claim(cursor, write)
+        found = self._find_head(cursor, write.head.stream_id)
+        if found is None or (found.version, found.epoch) != (write.head.version, write.head.epoch):
+            raise _HeadMovedError
+        self._projection.replace(cursor, found.row, write.rows)
+        return found
+
     def _claim(self, cursor: "DBAPICursor", claim: Claim) -> Head:
         sql = self._sql
         cursor.execute(sql.find_owner, (claim.stream_id,))
@@ -217,9 +233,14 @@ class SqlEventLog(LogReader):
             cursor.execute(sql.insert_stream, (claim.stream_id, GENESIS_HASH, claim.owner))
         elif row[1] != claim.owner:
             cursor.execute(sql.raise_epoch, (claim.owner, row[0]))
-        cursor.execute(sql.find_head, (claim.stream_id,))
+        head = self._find_head(cursor, claim.stream_id)
+        assert head is not None
+        return head
+
+    def _find_head(self, cursor: "DBAPICursor", stream_id: str) -> Head | None:
+        cursor.execute(self._sql.find_head, (stream_id,))
         found: Any = cursor.fetchone()
-        return Head(*found)
+        return None if found is None else Head(*found)
 
     def _store_snapshots(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
         for write in batch:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from persistence.errors import PersistenceError, StoreBusyError, StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.native import Gate, gate_maker
-from persistence.records import Append, Head, Write
+from persistence.records import Append, Claim, Head, Write
 
 QUEUE_MAX = 10_000
 BATCH_ROWS_MAX = 1_000
@@ -97,7 +97,7 @@ class GroupCommit:
         Raises StoreBusyError when the queue is full. The ticket raises ConflictError or
         LeaseLostError when nothing was written, StoreUnavailableError when that is unknown.
         """
-        rows = len(write.events) if isinstance(write, Append) else 1
+        rows = _rows_of(write)
         with self._lock:
             if self._closing:
                 raise StoreUnavailableError("The log is closed.")
@@ -162,6 +162,13 @@ class GroupCommit:
             batch = self._batches.popleft()
             self._waiting -= len(batch.writes)
             return batch
+
+
+def _rows_of(write: Write) -> int:
+    """Return how many rows a write adds to its batch."""
+    if isinstance(write, Append):
+        return len(write.events) + len(write.rows)
+    return 1 if isinstance(write, Claim) else 1 + len(write.rows)
 
 
 def _unavailable(error: BaseException) -> PersistenceError:

@@ -9,11 +9,14 @@ import msgspec
 from persistence import chain
 from persistence.errors import ConflictError, LeaseLostError, PersistenceError
 from persistence.event_log import now_us
+from persistence.memories import latest
 from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
     Head,
+    Reproject,
+    Row,
     Snapshot,
     StoredEvent,
     StreamEntry,
@@ -30,6 +33,7 @@ class _Stream:
         self.events: list[StoredEvent] = []
         self.snapshots: dict[int, Snapshot] = {}
         self.summary = Summary(listed=False, active=False, body=b"")
+        self.rows: list[Row] = []
 
 
 class InMemoryEventLog:
@@ -55,7 +59,7 @@ class InMemoryEventLog:
             return [
                 self._claim(write)
                 if isinstance(write, Claim)
-                else self._append(write, recorded_at, salts)
+                else self._append_or_reproject(write, recorded_at, salts)
                 for write in batch
             ]
 
@@ -69,19 +73,24 @@ class InMemoryEventLog:
             stream.head = msgspec.structs.replace(stream.head, epoch=stream.head.epoch + 1)
         return stream.head
 
-    def _append(
-        self, write: Append, recorded_at: int, salts: Iterator[bytes]
+    def _append_or_reproject(
+        self, write: Append | Reproject, recorded_at: int, salts: Iterator[bytes]
     ) -> Head | PersistenceError:
         stream = self._streams[write.head.stream_id]
         if stream.head.epoch != write.head.epoch:
             return LeaseLostError(f"{write.head.stream_id} has epoch {stream.head.epoch}")
         if stream.head.version != write.head.version:
             return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
+        if isinstance(write, Reproject):
+            stream.rows = latest(write.rows)
+            return stream.head
         stored, stream.head = chain.extend(stream.head, write.events, recorded_at, salts)
         stream.events.extend(stored)
         stream.summary = write.summary
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
+        if write.rows:
+            stream.rows = latest((*stream.rows, *write.rows))
         return stream.head
 
     def reopen(self) -> None:
@@ -146,6 +155,10 @@ class InMemoryEventLog:
             for stream_id, stream in self._streams.items()
             if stream.summary.active and stream_id.startswith(prefix)
         ]
+
+    def rows(self, stream_id: str) -> list[Row]:
+        """Return a stream's projected rows by id, the memories first."""
+        return list(self._streams[stream_id].rows)
 
     def close(self) -> None:
         """See EventLog.close."""

@@ -78,6 +78,43 @@ class Snapshot(Struct, frozen=True, gc=False):
     state: bytes
 
 
+class MemoryRow(Struct, frozen=True, gc=False):
+    """One memory of a stream, as the stream's events leave it.
+
+    ``id`` counts a stream's memories from 1. Times are in milliseconds since the epoch. A memory
+    that was superseded or forgotten is not ``active``; of a stream's active memories no two have
+    the same ``key``.
+    """
+
+    id: int
+    bucket: str
+    kind: str
+    key: str
+    content: str
+    source: str
+    active: bool
+    created_at: int
+    updated_at: int
+    last_accessed_at: int | None = None
+    superseded_at: int | None = None
+    superseded_by: int | None = None
+
+
+class EpisodeRow(Struct, frozen=True, gc=False):
+    """One message that a stream recalls; ``id`` counts from 1, ``at`` is in milliseconds."""
+
+    id: int
+    session_key: str
+    session_id: str
+    role: str
+    text: str
+    at: int
+
+
+Row = MemoryRow | EpisodeRow
+"""What a stream's events are projected to, one row of one table for each (stream, id)."""
+
+
 class Claim(Struct, frozen=True, gc=False):
     """Make ``owner`` the one who writes a stream, creating the stream where it is missing.
 
@@ -92,15 +129,24 @@ class Append(Struct, frozen=True, gc=False):
     """Events that follow ``head``, all or none of them.
 
     The summary replaces the stream's; a snapshot is stored with the events where one is given.
+    ``rows`` are the stream's projected rows that the events changed, as they are after them.
     """
 
     head: Head
     events: tuple[NewEvent, ...]
     summary: Summary
     snapshot: Snapshot | None = None
+    rows: tuple[Row, ...] = ()
 
 
-Write = Append | Claim
+class Reproject(Struct, frozen=True, gc=False):
+    """Replace all projected rows of a stream, if ``head`` is still its head."""
+
+    head: Head
+    rows: tuple[Row, ...]
+
+
+Write = Append | Claim | Reproject
 
 
 class StreamEntry(Struct, frozen=True, gc=False):

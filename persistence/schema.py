@@ -1,6 +1,7 @@
 """The tables, for SQLite and PostgreSQL alike; migrations/ makes them.
 
 An event's row lies by position, not beside its stream's other rows: measured in docs/adr/0002.
+What only SQLite has, the full-text indexes, is in sqlite_index.py.
 """
 
 from sqlalchemy import (
@@ -83,4 +84,46 @@ snapshots = Table(
     Column("seq", BigInteger, primary_key=True),
     Column("state_version", SmallInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),
+)
+
+memories = Table(
+    "memories",
+    metadata,
+    Column("row", _Key, primary_key=True),
+    Column("stream", _Key, ForeignKey("streams.id"), nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("bucket", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("memory_key", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("last_accessed_at", BigInteger),
+    Column("superseded_at", BigInteger),
+    Column("superseded_by", BigInteger),
+    Column("content", String, nullable=False),  # last: a search ranks without reading that far
+    UniqueConstraint("stream", "id"),
+    Index(
+        "ix_memories_active_key",
+        "stream",
+        "memory_key",
+        unique=True,
+        sqlite_where=text("active = 1"),
+        postgresql_where=text("active"),
+    ),
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("row", _Key, primary_key=True),
+    Column("stream", _Key, ForeignKey("streams.id"), nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("session_key", String, nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("text", String, nullable=False),
+    UniqueConstraint("stream", "id"),
 )

@@ -21,6 +21,7 @@ from persistence.engine import (
 )
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.group_commit import GroupCommit
+from persistence.memories import Memories, SqlMemories
 from persistence.migration import ensure_schema
 from persistence.native import native_caller
 from web.live_config import LiveConfig
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """The event log of this process, with its lock and its writer."""
+    """The event log of this process, what is projected from it, its lock and its writer."""
 
     def __init__(self, settings: Settings) -> None:
         url = parse_url(settings.database_url)
@@ -43,7 +44,9 @@ class Store:
         try:
             writer = write_engine(url)
             ensure_schema(writer)
-            self.log: EventLog = SqlEventLog(writer, read_engine(url), commit_in=native_caller())
+            reader = read_engine(url)
+            self.log: EventLog = SqlEventLog(writer, reader, commit_in=native_caller())
+            self.memories: Memories = SqlMemories(reader)
             self.log.reopen()
         except BaseException:
             self._unlock()

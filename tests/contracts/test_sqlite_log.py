@@ -7,24 +7,44 @@ import pytest
 
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog
+from persistence.memories import SqlMemories
 from persistence.migration import ensure_schema
 from tests.contracts.event_log_contract import EventLogContract, OpenLog
+from tests.contracts.projection_contract import ProjectionContract, ReadRows
+
+
+@pytest.fixture
+def projections() -> dict[EventLog, SqlMemories]:
+    return {}
+
+
+@pytest.fixture
+def open_log(tmp_path: Path, projections: dict[EventLog, SqlMemories]) -> Iterator[OpenLog]:
+    names = itertools.count()
+    with contextlib.ExitStack() as opened:
+
+        def open_one(
+            *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
+        ) -> EventLog:
+            url = parse_url(f"sqlite:///{tmp_path / f'{next(names)}.db'}")
+            writer, reader = write_engine(url), read_engine(url)
+            log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
+            opened.callback(log.close)
+            ensure_schema(writer)
+            projections[log] = SqlMemories(reader)
+            return log
+
+        yield open_one
+
+
+@pytest.fixture
+def read_rows(projections: dict[EventLog, SqlMemories]) -> ReadRows:
+    return lambda log, head: projections[log].rows(head.row)
 
 
 class TestSqliteLog(EventLogContract):
-    @pytest.fixture
-    def open_log(self, tmp_path: Path) -> Iterator[OpenLog]:
-        names = itertools.count()
-        with contextlib.ExitStack() as opened:
+    pass
 
-            def open_one(
-                *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
-            ) -> EventLog:
-                url = parse_url(f"sqlite:///{tmp_path / f'{next(names)}.db'}")
-                writer, reader = write_engine(url), read_engine(url)
-                log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
-                opened.callback(log.close)
-                ensure_schema(writer)
-                return log
 
-            yield open_one
+class TestSqliteProjection(ProjectionContract):
+    pass

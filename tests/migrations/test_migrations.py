@@ -6,18 +6,24 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import registry
 
 from persistence.engine import is_sqlite, parse_url, read_engine, write_engine
 from persistence.errors import SchemaMismatchError, StoreUnavailableError
 from persistence.event_log import SqlEventLog
+from persistence.memories import SqlMemories
 from persistence.migration import MIGRATE_COMMAND, ensure_schema, migrate
-from persistence.records import Claim, Head
+from persistence.records import Append, Claim, Head, MemoryRow, NewEvent, Summary
 from persistence.schema import metadata
 
-NEWEST = "0001"
+NEWEST = "0002"
+TABLES = {"streams", "events", "snapshots", "memories", "episodes"}
+INDEXES = {"ix_events_paged", "ix_memories_active_key"}
+FULL_TEXT = ("memory_index", "episode_index")
 TRIGGERS = {"events_no_delete", "events_no_replace", "events_no_update", "streams_no_delete"}
 
 # ensure_schema looks at the URL to know whose schema it may change. This name brings SQLite in
@@ -56,6 +62,11 @@ def names(path: Path) -> set[str]:
     return {name for (name,) in run(path, "SELECT name FROM sqlite_master")}
 
 
+def is_full_text(name: str | None) -> bool:
+    """Tell FTS5's tables, with those that it keeps beside each, from the declared ones."""
+    return name is not None and name.startswith(FULL_TEXT)
+
+
 def definitions(path: Path, kind: str) -> dict[str, list[str]]:
     """Return what sqlite_master says, in lines without order or white space."""
     found = run(
@@ -66,7 +77,17 @@ def definitions(path: Path, kind: str) -> dict[str, list[str]]:
     return {
         name: sorted(re.sub(r"\s+", " ", line).strip(" ,") for line in sql.split("\n"))
         for name, sql in found
+        if not is_full_text(name)
     }
+
+
+def upgrade_to(engine: sa.Engine, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def test_a_new_database_gets_the_newest_schema(engine: sa.Engine, path: Path) -> None:
@@ -79,7 +100,12 @@ def test_the_migrated_schema_has_no_difference_that_alembic_sees(engine: sa.Engi
     ensure_schema(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "include_name": lambda name, _kind, _parents: not is_full_text(name),
+            },
         )
         assert compare_metadata(context, metadata) == []
 
@@ -95,13 +121,23 @@ def test_the_migrated_schema_is_the_declared_one_in_sqlites_own_words(
     declared.dispose()
     found = definitions(path, kind)
     assert found == definitions(tmp_path / "declared.db", kind)
-    assert len(found) == {"table": 3, "index": 1}[kind]
+    assert set(found) == {"table": TABLES, "index": INDEXES}[kind]
+
+
+def test_the_full_text_indexes_leave_the_splitting_to_us(engine: sa.Engine, path: Path) -> None:
+    ensure_schema(engine)
+    found = run(path, "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
+    assert {name for name, _ in found} == set(FULL_TEXT)
+    for _, sql in found:
+        assert sql.endswith("USING fts5(stream, text, tokenize = 'ascii', columnsize = 0)")
 
 
 def test_the_indexes_are_partial(engine: sa.Engine, path: Path) -> None:
     ensure_schema(engine)
     indexes = {name: line for name, (line,) in definitions(path, "index").items()}
     assert " WHERE type IN (" in indexes["ix_events_paged"]
+    assert indexes["ix_memories_active_key"].endswith(" WHERE active = 1")
+    assert indexes["ix_memories_active_key"].startswith("CREATE UNIQUE INDEX")
 
 
 def test_the_triggers_are_there(engine: sa.Engine, path: Path) -> None:
@@ -123,6 +159,35 @@ def test_migrating_again_changes_nothing(engine: sa.Engine, path: Path) -> None:
     assert run(path, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
 
 
+def test_a_log_without_memories_keeps_its_events_and_gets_them(
+    engine: sa.Engine, path: Path
+) -> None:
+    upgrade_to(engine, "0001")
+    assert "memories" not in names(path)
+    summary = Summary(listed=True, active=False, body=b"{}")
+    url = engine.url
+    with contextlib.closing(SqlEventLog(write_engine(url), read_engine(url))) as log:
+        (head,) = log.write([Claim("stream", "me")])
+        assert isinstance(head, Head)
+        (head,) = log.write([Append(head, (NewEvent("text.delta", 1, b"{}"),) * 3, summary)])
+        assert isinstance(head, Head)
+        before = list(log.read(head))
+
+    ensure_schema(engine)
+    assert run(path, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
+    reader = read_engine(url)
+    row = MemoryRow(1, "core", "fact", "tea", "likes tea", "manual", True, 1, 1)
+    with contextlib.closing(SqlEventLog(write_engine(url), reader)) as log:
+        log.reopen()
+        assert log.head("stream") == head
+        assert list(log.read(head)) == before
+        assert SqlMemories(reader).rows(head.row) == []
+        (moved,) = log.write([Append(head, (), summary, None, (row,))])
+        assert moved == head
+        (hit,) = SqlMemories(reader).search(head.row, "tea", limit=4, now_ms=1, secrets=True)
+        assert hit.row == row
+
+
 @pytest.mark.parametrize("use", [ensure_schema, migrate])
 def test_a_newer_schema_is_refused_and_left_alone(
     engine: sa.Engine, path: Path, use: type[object]
@@ -134,7 +199,7 @@ def test_a_newer_schema_is_refused_and_left_alone(
     assert run(path, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-@pytest.mark.parametrize("obstacle", ["streams", "events", "snapshots"])
+@pytest.mark.parametrize("obstacle", sorted(TABLES | set(FULL_TEXT)))
 def test_half_a_migration_leaves_nothing(engine: sa.Engine, path: Path, obstacle: str) -> None:
     run(path, f"CREATE TABLE {obstacle} (id INTEGER)")
     with pytest.raises(StoreUnavailableError, match=f"{obstacle} already exists"):
@@ -142,7 +207,7 @@ def test_half_a_migration_leaves_nothing(engine: sa.Engine, path: Path, obstacle
     assert names(path) == {obstacle}
     run(path, f"DROP TABLE {obstacle}")
     ensure_schema(engine)
-    assert set(definitions(path, "table")) == {"streams", "events", "snapshots"}
+    assert set(definitions(path, "table")) == TABLES
     assert set(definitions(path, "trigger")) == TRIGGERS
 
 

@@ -15,8 +15,21 @@ from persistence.engine import parse_url, read_engine, write_engine
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.in_memory import InMemoryEventLog
+from persistence.memories import SqlMemories
 from persistence.migration import ensure_schema
-from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary, Write
+from persistence.records import (
+    Append,
+    Claim,
+    EpisodeRow,
+    Head,
+    MemoryRow,
+    NewEvent,
+    Reproject,
+    Row,
+    Snapshot,
+    Summary,
+    Write,
+)
 from persistence.schema import PAGED_TYPES
 
 STREAMS = ("s%", "s_1", "sx1")
@@ -41,6 +54,22 @@ ages = st.sampled_from((0, 0, 0, 0, 1, 2, 3))
 seqs = st.integers(0, SEQ_MAX)
 prefixes = st.sampled_from(("", "s", "s%", "s_", "sx"))
 
+row_ids = st.integers(1, 3)
+memory_rows = st.builds(
+    lambda memory_id, content, active: MemoryRow(
+        memory_id, "core", "fact", f"k{memory_id}", content, "manual", active, 1, 2
+    ),
+    row_ids,
+    st.sampled_from(("tea", "naïve", "")),
+    st.booleans(),
+)
+episode_rows = st.builds(
+    lambda episode_id, text: EpisodeRow(episode_id, "web:main", "id", "user", text, 1),
+    row_ids,
+    st.sampled_from(("tea", "日本語")),
+)
+row_tuples = st.just(()) | st.lists(memory_rows | episode_rows, max_size=3).map(tuple)
+
 claims = st.builds(Claim, stream_ids, st.sampled_from(OWNERS))
 appends = st.tuples(
     stream_ids,
@@ -48,8 +77,14 @@ appends = st.tuples(
     st.lists(new_events, min_size=1, max_size=4).map(tuple) | st.just(()),
     summaries,
     st.none() | st.tuples(st.integers(0, 2), st.integers(1, 2), st.binary(max_size=4)),
+    row_tuples,
 )
-AppendPlan = tuple[str, int, tuple[NewEvent, ...], Summary, tuple[int, int, bytes] | None]
+reprojections = st.tuples(stream_ids, ages, row_tuples)
+AppendPlan = tuple[
+    str, int, tuple[NewEvent, ...], Summary, tuple[int, int, bytes] | None, tuple[Row, ...]
+]
+ReprojectPlan = tuple[str, int, tuple[Row, ...]]
+Plan = Claim | AppendPlan | ReprojectPlan
 
 
 class EventLogMachine(RuleBasedStateMachine):
@@ -69,9 +104,8 @@ class EventLogMachine(RuleBasedStateMachine):
         self._sql: EventLog = SqlEventLog(
             writer, reader, clock_us=self._clock_us, random_bytes=self._random_bytes
         )
-        self._memory: EventLog = InMemoryEventLog(
-            clock_us=self._clock_us, random_bytes=self._random_bytes
-        )
+        self._memories = SqlMemories(reader)
+        self._memory = InMemoryEventLog(clock_us=self._clock_us, random_bytes=self._random_bytes)
 
     # Both sources depend on the step alone: after a conflict the SQL log asks anew for times and
     # salts, which the one in memory has no need of.
@@ -109,23 +143,30 @@ class EventLogMachine(RuleBasedStateMachine):
     def append(self, plan: AppendPlan) -> None:
         self._write(self._planned([plan]))
 
-    @rule(plans=st.lists(claims | appends, max_size=6))
-    def write_a_batch(self, plans: list[Claim | AppendPlan]) -> None:
+    @rule(plan=reprojections)
+    def reproject(self, plan: ReprojectPlan) -> None:
+        self._write(self._planned([plan]))
+
+    @rule(plans=st.lists(claims | appends | reprojections, max_size=6))
+    def write_a_batch(self, plans: list[Plan]) -> None:
         self._write(self._planned(plans))
 
-    def _planned(self, plans: Sequence[Claim | AppendPlan]) -> list[Write]:
+    def _planned(self, plans: Sequence[Plan]) -> list[Write]:
         writes: list[Write] = []
         for plan in plans:
             if isinstance(plan, Claim):
                 writes.append(plan)
                 continue
-            stream_id, age, events, summary, image = plan
-            head = self._head(stream_id, age)
+            head = self._head(plan[0], plan[1])
+            if len(plan) == 3:
+                writes.append(Reproject(head, plan[2]))
+                continue
+            _, _, events, summary, image, rows = plan
             snapshot = None
             if image is not None:
                 seq, state_version, state = image
                 snapshot = Snapshot(head.version + seq, state_version, state)
-            writes.append(Append(head, events, summary, snapshot))
+            writes.append(Append(head, events, summary, snapshot, rows))
         return writes
 
     @rule(
@@ -180,6 +221,11 @@ class EventLogMachine(RuleBasedStateMachine):
     def the_heads_agree(self) -> None:
         for stream_id in STREAMS:
             assert self._sql.head(stream_id) == self._memory.head(stream_id)
+
+    @invariant()
+    def the_rows_agree(self) -> None:
+        for stream_id, (head, *_) in self._heads.items():
+            assert self._memories.rows(head.row) == self._memory.rows(stream_id)
 
     def teardown(self) -> None:
         with self._opened:

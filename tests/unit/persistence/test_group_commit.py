@@ -15,7 +15,16 @@ from persistence.errors import (
 )
 from persistence.group_commit import GroupCommit, Ticket
 from persistence.in_memory import InMemoryEventLog
-from persistence.records import Append, Claim, Head, NewEvent, Summary, Write
+from persistence.records import (
+    Append,
+    Claim,
+    EpisodeRow,
+    Head,
+    NewEvent,
+    Reproject,
+    Summary,
+    Write,
+)
 
 DEADLINE_S = 10.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
@@ -321,6 +330,24 @@ def test_claims_count_as_rows_too(log: FailingLog) -> None:
     assert [result(ticket).stream_id for ticket in tickets] == [f"s{n}" for n in range(12)]
     writer.close()
     assert log.batches == [1, 10, 2]
+
+
+def test_projected_rows_count_as_rows_too(log: FailingLog) -> None:
+    writer = GroupCommit(log, batch_rows_max=10)
+    writer.start()
+    heads = [claimed(log, f"s{n}") for n in range(4)]
+    rows = tuple(EpisodeRow(number, "k", "id", "user", "text", 1) for number in range(1, 5))
+    occupy(log, writer)
+    event = (NewEvent("text.delta", 1, b"{}"),)
+    tickets = [
+        *(writer.submit(Append(head, event, SUMMARY, None, rows)) for head in heads[:3]),
+        *(writer.submit(Reproject(head, rows)) for head in (heads[3], heads[3])),
+    ]
+    log.gate.set()
+    assert [result(ticket).version for ticket in tickets] == [1, 1, 1, 0, 0]
+    writer.close()
+    assert log.batches == [1, 2, 2, 1]
+    assert [log.rows(head.stream_id) for head in heads] == [list(rows)] * 4
 
 
 def test_the_writer_falls_asleep_and_wakes_many_times(log: FailingLog, writer: GroupCommit) -> None:
