@@ -2,19 +2,18 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from persistence import chain
 from persistence.errors import ConflictError, LeaseLostError, PersistenceError
 from persistence.event_log import now_us
-from persistence.memories import kept
+from persistence.memories import latest
 from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
-    EpisodeRow,
     Head,
     Reproject,
     Row,
@@ -83,7 +82,7 @@ class InMemoryEventLog:
         if stream.head.version != write.head.version:
             return ConflictError(f"{write.head.stream_id} is at seq {stream.head.version}")
         if isinstance(write, Reproject):
-            stream.rows = _latest(write.rows)
+            stream.rows = latest(write.rows)
             return stream.head
         stored, stream.head = chain.extend(stream.head, write.events, recorded_at, salts)
         stream.events.extend(stored)
@@ -91,7 +90,7 @@ class InMemoryEventLog:
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
         if write.rows:
-            stream.rows = _latest((*stream.rows, *write.rows))
+            stream.rows = latest((*stream.rows, *write.rows))
         return stream.head
 
     def reopen(self) -> None:
@@ -163,9 +162,3 @@ class InMemoryEventLog:
 
     def close(self) -> None:
         """See EventLog.close."""
-
-
-def _latest(rows: Iterable[Row]) -> list[Row]:
-    """Return the last row of each id, without the episodes that are too old."""
-    latest = {(isinstance(row, EpisodeRow), row.id): row for row in rows}
-    return kept([latest[key] for key in sorted(latest)])

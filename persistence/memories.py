@@ -4,7 +4,7 @@ The events are the truth. A row is what its stream's events leave of it, so a re
 (records.Reproject) gives the same rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -103,7 +103,7 @@ class Projection:
     def update(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
         """Write rows over those of the same ids; episodes that are now too old leave."""
         has_episodes = False
-        for row in sorted(rows, key=_is_active):  # a key is given up before it is taken
+        for row in sorted(latest(rows), key=_is_active):  # a key is given up before it is taken
             if isinstance(row, MemoryRow):
                 text = f"{row.key} {row.content}" if row.active else None
                 self._memories.put(cursor, stream, astuple(row), text)
@@ -119,13 +119,18 @@ class Projection:
         """Write the rows in place of all that the stream has."""
         self._memories.drop(cursor, stream, ID_MAX)
         self._episodes.drop(cursor, stream, ID_MAX)
-        self.update(cursor, stream, kept(rows))
+        self.update(cursor, stream, rows)
 
 
-def kept(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows without the episodes that are too old."""
-    last_id = max((row.id for row in rows if isinstance(row, EpisodeRow)), default=0)
-    return [row for row in rows if isinstance(row, MemoryRow) or row.id > last_id - EPISODES_KEPT]
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """Return the last row of each id, memories first, without the episodes that are too old."""
+    found = {(isinstance(row, EpisodeRow), row.id): row for row in rows}
+    last_id = max((row_id for is_episode, row_id in found if is_episode), default=0)
+    return [
+        found[is_episode, row_id]
+        for is_episode, row_id in sorted(found)
+        if not is_episode or row_id > last_id - EPISODES_KEPT
+    ]
 
 
 def _is_active(row: Row) -> bool:

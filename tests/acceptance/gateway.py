@@ -185,6 +185,7 @@ class RunningGateway:
             "port": self.port,
             "demo_delay_ms": 1,
             "grace_s": 1,
+            "memory_writer_enabled": False,  # or a scripted model would be asked once more
         } | settings
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = folder / "gateway.log"

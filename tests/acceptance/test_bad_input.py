@@ -36,7 +36,7 @@ WAIT_S_MAX = 15.0
 
 @pytest.fixture(scope="module")
 def gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
-    with open_gateway() as running:
+    with open_gateway(memory_enabled=False) as running:
         assert running.post(MESSAGES, {"text": "begin"}).status == 200
         running.until_idle(KEY)
         before = workers(running)
@@ -46,7 +46,7 @@ def gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
 
 @pytest.fixture(scope="module")
 def guarded(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
-    with open_gateway(token=TOKEN) as running:
+    with open_gateway(token=TOKEN, memory_enabled=False) as running:
         authorization = {"Authorization": f"Bearer {TOKEN}"}
         assert running.post(MESSAGES, {"text": "begin"}, **authorization).status == 200
         before = workers(running)

@@ -30,7 +30,7 @@ def server() -> Iterator[ModelServer]:
 @pytest.fixture
 def remembering(open_gateway: OpenGateway, server: ModelServer) -> Iterator[RunningGateway]:
     variables = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": server.url}
-    with open_gateway(variables=variables) as running:
+    with open_gateway(variables=variables, memory_writer_enabled=True) as running:
         yield running
 
 

@@ -75,6 +75,17 @@ class ProjectionContract:
             episode(2),
         ]
 
+    @pytest.mark.parametrize("active", [False, True])
+    def test_of_several_rows_of_an_id_the_last_counts(
+        self, log: EventLog, read_rows: ReadRows, active: bool
+    ) -> None:
+        first, last = memory(1, "a", active=not active), memory(1, "a", "last", active=active)
+        rows = (first, episode(1), last, episode(1, "last"))
+        head = append(log, claim(log), *rows)
+        assert read_rows(log, head) == [last, episode(1, "last")]
+        log.write([Reproject(head, rows)])
+        assert read_rows(log, head) == [last, episode(1, "last")]
+
     def test_rows_need_no_events(self, log: EventLog, read_rows: ReadRows) -> None:
         head = claim(log)
         (outcome,) = log.write([Append(head, (), LISTED, None, (memory(1, "a"),))])
