@@ -308,8 +308,12 @@ class StubModel(ModelServer):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of a gateway that calls this model."""
-        return {"ANTHROPIC_API_KEY": "none", "ANTHROPIC_BASE_URL": self.url}
+        """The environment of a gateway that calls this model; the recorded ones had no memory."""
+        return {
+            "ANTHROPIC_API_KEY": "none",
+            "ANTHROPIC_BASE_URL": self.url,
+            "SESSIOND_MEMORY_ENABLED": "false",
+        }
 
     @contextmanager
     def held(self) -> Iterator[None]:
