@@ -13,6 +13,8 @@ from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.records import Append, Claim, Head, NewEvent, Summary
 
+UNLISTED = Summary(listed=False, active=False, body=b"")
+
 
 class Loaded(msgspec.Struct, frozen=True):
     """Nothing but a wait: answered once the state is loaded."""
@@ -23,7 +25,7 @@ class GatewayActor(pykka.ThreadingActor):
 
     ``on_change`` gets the state once when it is loaded, and after each change that is durable.
     A command is answered then, with whether it changed anything, or raises Rejection or
-    PersistenceError.
+    PersistenceError. After an append that failed the log is read anew.
     """
 
     use_daemon_thread = True
@@ -43,20 +45,9 @@ class GatewayActor(pykka.ThreadingActor):
         self._head: Head | None = None
         self._state = GatewayState()
 
-    def on_start(self) -> None:
-        """Load what was changed before."""
-        self._head = self._writer.submit(Claim(STREAM, self._owner)).result()
-        stored = list(self._log.read(self._head))
-        chain.verify(STREAM, stored)
-        for each in stored:
-            if each.payload is None:
-                raise CorruptLogError(STREAM, each.seq, "the payload is erased")
-            event = CODEC.decode(each.type, each.schema_version, each.payload)
-            self._state = evolve(self._state, event)
-        self._on_change(self._state)
-
     def on_receive(self, message: Command | Loaded) -> bool:
         """Append, install, tell."""
+        head = self._head or self._load()
         if isinstance(message, Loaded):
             return True
         events = decide(message, self._state)
@@ -70,10 +61,26 @@ class GatewayActor(pykka.ThreadingActor):
                 for event in events
             ]
         )
-        unlisted = Summary(listed=False, active=False, body=b"")
-        assert self._head is not None
-        self._head = self._writer.submit(Append(self._head, new, unlisted)).result()
+        self._head = None  # unknown until the append has succeeded
+        self._head = self._writer.submit(Append(head, new, UNLISTED)).result()
         for event in events:
             self._state = evolve(self._state, event)
         self._on_change(self._state)
         return True
+
+    def _load(self) -> Head:
+        """Take in what was changed before. Raises PersistenceError."""
+        head = self._writer.submit(Claim(STREAM, self._owner)).result()
+        stored = list(self._log.read(head))
+        seq, _hash = chain.verify(STREAM, stored)
+        if seq != head.version:
+            raise CorruptLogError(STREAM, seq + 1, "the stream is cut off")
+        state = GatewayState()
+        for each in stored:
+            if each.payload is None:
+                raise CorruptLogError(STREAM, each.seq, "the payload is erased")
+            state = evolve(state, CODEC.decode(each.type, each.schema_version, each.payload))
+        self._state = state
+        self._head = head
+        self._on_change(state)
+        return head

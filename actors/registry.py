@@ -16,7 +16,7 @@ from actors.models.base import Model, ModelRequest
 from actors.models.catalog import ModelCatalog
 from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
 from actors.runs.context import build_context
-from actors.runs.conversation import Recent, message_of
+from actors.runs.conversation import EndedRun, Recent, message_of
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.session import commands as c
 from actors.session.decide import Events, QueueFull, accepted_before
@@ -74,8 +74,8 @@ class RunMemory(Protocol):
     def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
         """Return what tells a run's model what is remembered."""
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
-        """Remember a run that has ended; does not block."""
+    def run_ended(self, ended: EndedRun) -> None:
+        """Remember a run that is over; does not block."""
 
 
 class Loaded:
@@ -292,9 +292,9 @@ class SessionRegistry:
         worker.start()
         return worker
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+    def run_ended(self, ended: EndedRun) -> None:
         """Have the run remembered."""
-        self._memory.run_ended(head, run, state, completed=completed and not self.draining)
+        self._memory.run_ended(ended)
 
     def gone(self, key: str, actor: pykka.ActorRef[SessionActor], *, failed: bool) -> None:
         """Forget an actor that has stopped; after a failure carry on with its work soon."""

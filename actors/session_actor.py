@@ -10,13 +10,13 @@ import pykka
 from actors.feed import Committed, Feed
 from actors.log_lines import LogLines
 from actors.replay import CODEC, state_at, stream_of
-from actors.runs.conversation import Conversation, Recent
+from actors.runs.conversation import Conversation, EndedRun, Recent
 from actors.session import commands as c
 from actors.session.codec import encode_state
 from actors.session.decide import Events, decide
 from actors.session.events import Event, RunCompleted, RunStarted
 from actors.session.evolve import evolve, fold
-from actors.session.state import STATE_VERSION, Run, SessionState
+from actors.session.state import STATE_VERSION, SessionState
 from actors.session.summary import summary_of
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog
@@ -82,8 +82,8 @@ class Surroundings(Protocol):
     ) -> RunHandle:
         """Begin to work on the state's run; ``head`` is where the log ends with that state."""
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
-        """Take note that a run is over; ``state`` is the session's just before; must not block."""
+    def run_ended(self, ended: EndedRun) -> None:
+        """Take note that a run is over; must not block."""
 
     def gone(self, key: str, actor: "pykka.ActorRef[SessionActor]", *, failed: bool) -> None:
         """Take note that the actor has stopped."""
@@ -243,8 +243,15 @@ class SessionActor(pykka.ThreadingActor):
         ended, run = before.run, state.run
         if ended is not None and (run is None or run.prompt_id != ended.prompt_id):
             self._stop_run()
-            completed = any(isinstance(each.event, RunCompleted) for each in committed)
-            self._around.run_ended(self._require_head(), ended, before, completed=completed)
+            self._around.run_ended(
+                EndedRun(
+                    self._require_head(),
+                    before,
+                    ended,
+                    self._conversation.recent(ended.started_seq),
+                    completed=any(isinstance(each.event, RunCompleted) for each in committed),
+                )
+            )
         if run is not None and (ended is None or run.prompt_id != ended.prompt_id):
             recent = self._conversation.recent(state.context_seq)
             self._run = self._around.start_run(self.actor_ref, self._require_head(), state, recent)

@@ -191,7 +191,7 @@ class Gateway:
             self.ready = False
             began = time.monotonic()
             self.registry.drain(self.settings.grace_s if grace_s is None else grace_s)
-            self.memory.settle(timeout_s=SETTLE_TIMEOUT_S)
+            self.memory.close(SETTLE_TIMEOUT_S)
             self.timers.close()
             self._store.close()
             logging.getLogger().removeHandler(self._log_handler)

@@ -1,8 +1,11 @@
 """Memory's part in a run: recalled before each model call, written after the run."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from actors.memory.identity import Identity
 from actors.memory.recall import Recalled
 from actors.memory.rules import Episode, Recall
 from actors.memory.service import MemoryService, MemorySettings
@@ -10,16 +13,23 @@ from actors.memory.writer import memories_in, worth_remembering
 from actors.models.base import Model, ModelError
 from actors.models.catalog import ModelCatalog
 from actors.replay import decode
-from actors.runs.conversation import message_of
+from actors.runs.conversation import EndedRun, message_of
 from actors.session.messages import AssistantMessage, Message, UserMessage, text_of
-from actors.session.state import Run, SessionState
+from actors.session.state import Run
 from actors.timers import Timers
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog
 from persistence.native import run_soon
-from persistence.records import Head
+
+GATHER_S = 0.05
+"""How long runs that are over wait for others, so that many are kept in one append."""
 
 RUN_MESSAGES_MAX = 200
+USER = "user"
+ASSISTANT = "assistant"
+
+Said = tuple[str, str, int]
+"""Role, text, time in milliseconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +52,8 @@ class MemoryKeeper:
         self._timers = timers
         self._settings = settings
         self._now_ms = now_ms
+        self._ended: list[EndedRun] = []
+        self._lock = threading.Lock()
 
     def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
         """Return what tells a run's model what is remembered of its last user message.
@@ -79,78 +91,104 @@ class MemoryKeeper:
             self._service.note(identity, note)
         return found.text
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
-        """Remember a run that has ended, on a thread of its own; does not block.
+    def run_ended(self, ended: EndedRun) -> None:
+        """Remember a run that is over, soon, together with others; does not block.
 
-        ``state`` is the session's just before. Only of a run that completed the session's model
-        is asked what is worth remembering.
+        What was said is kept as episodes. Of a run that completed the session's model is asked
+        what is worth remembering.
         """
-        key = state.key
         if not self._service.enabled:
             return
-        self._service.begin_writing(key)
+        self._service.begin(ended.state.key)
+        with self._lock:
+            self._ended.append(ended)
+            if len(self._ended) > 1:  # the timer runs already
+                return
+        self._timers.after(GATHER_S, lambda: run_soon(self._remember))
 
-        def remember() -> None:
-            try:
-                said = self._record(head, run, state)
-                if completed and self._settings().memory_writer_enabled:
-                    self._write(run, state, said)
-            except (PersistenceError, ModelError) as error:
-                logger.warning("Run %s is not remembered: %s", run.prompt_id, error)
-            finally:
-                self._service.end_writing(key)
+    def _remember(self) -> None:
+        with self._lock:
+            gathered, self._ended = self._ended, []
+        by_memory: dict[Identity, list[EndedRun]] = {}
+        for ended in gathered:
+            by_memory.setdefault(self._service.identity(ended.state.key), []).append(ended)
+        for identity, runs in by_memory.items():
+            self._keep(identity, runs)
 
-        run_soon(remember)
+    def _keep(self, identity: Identity, runs: Sequence[EndedRun]) -> None:
+        """Keep what was said in runs as episodes, in one append; then have their models add."""
+        said: list[list[Said]] = [[] for _ in runs]
+        try:
+            said = [self._said(ended) for ended in runs]
+            episodes = [
+                Episode(
+                    at,
+                    ended.state.key,
+                    ended.state.session_id,
+                    role,
+                    text,
+                    principal=ended.run.principal,
+                )
+                for ended, texts in zip(runs, said, strict=True)
+                for role, text, at in texts
+            ]
+            if episodes:
+                self._service.note(identity, *episodes)
+                self._service.settle_notes(identity)
+        except PersistenceError:
+            logger.exception("%s runs are not remembered.", len(runs))
+        self._service.kept(identity, len(runs))
+        for ended, texts in zip(runs, said, strict=True):
+            if ended.completed and self._settings().memory_writer_enabled:
+                run_soon(partial(self._write, ended, texts))
+            else:
+                self._service.end(ended.state.key)
 
-    def _record(self, head: Head, run: Run, state: SessionState) -> Sequence[tuple[Message, str]]:
-        """Keep the run's messages as episodes, and return them with their texts."""
-        identity = self._service.identity(state.key)
-        said = [
-            (message, text)
-            for message in self._messages(head, run)
+    def _write(self, ended: EndedRun, texts: Sequence[Said]) -> None:
+        """Ask the session's model what is worth remembering, and remember that."""
+        key, run = ended.state.key, ended.run
+        try:
+            model = self._models.find(ended.state.model)
+            asked = [text for role, text, _at in texts if role == USER]
+            answers = [text for role, text, _at in texts if role == ASSISTANT]
+            if not model.remembers or not asked or not answers:
+                return
+            answer = worth_remembering(
+                model,
+                asked[-1],
+                answers[-1],
+                tokens_max=self._settings().memory_writer_tokens_max,
+                timers=self._timers,
+            )
+            identity = self._service.identity(key)
+            for command in memories_in(answer, at=self._now_ms(), principal=run.principal):
+                self._service.remember(identity, command)
+        except (PersistenceError, ModelError) as error:
+            logger.warning("Nothing is remembered of run %s: %s", run.prompt_id, error)
+        finally:
+            self._service.end(key)
+
+    def _said(self, ended: EndedRun) -> list[Said]:
+        """Return what people and models said in a run, in order."""
+        recent, head = ended.recent, ended.head
+        messages = list(recent.newest_first())
+        if recent.since > ended.run.started_seq:
+            older = self._log.read(
+                head,
+                after=ended.run.started_seq,
+                before=recent.since + 1,
+                limit=RUN_MESSAGES_MAX,
+                newest_first=True,
+                paged=True,
+            )
+            read = [message_of(decode(head.stream_id, each)) for each in older]
+            messages.extend(message for message in read if message is not None)
+        return [
+            (USER if isinstance(message, UserMessage) else ASSISTANT, text, message.timestamp)
+            for message in reversed(messages)
             if isinstance(message, UserMessage | AssistantMessage)
             and (text := text_of(message.content)).strip()
         ]
-        episodes = [
-            Episode(
-                message.timestamp,
-                state.key,
-                state.session_id,
-                _role(message),
-                text,
-                principal=run.principal,
-            )
-            for message, text in said
-        ]
-        if episodes:
-            self._service.note(identity, *episodes)
-            self._service.settle_notes(identity)
-        return said
-
-    def _write(self, run: Run, state: SessionState, said: Sequence[tuple[Message, str]]) -> None:
-        """Ask the session's model what is worth remembering, and remember that."""
-        model = self._models.find(state.model)
-        asked = [text for message, text in said if isinstance(message, UserMessage)]
-        answers = [text for message, text in said if isinstance(message, AssistantMessage)]
-        if not model.remembers or not asked or not answers:
-            return
-        answer = worth_remembering(
-            model,
-            asked[-1],
-            answers[-1],
-            tokens_max=self._settings().memory_writer_tokens_max,
-            timers=self._timers,
-        )
-        identity = self._service.identity(state.key)
-        for command in memories_in(answer, at=self._now_ms(), principal=run.principal):
-            self._service.remember(identity, command)
-
-    def _messages(self, head: Head, run: Run) -> list[Message]:
-        stored = self._log.read(
-            head, after=run.started_seq, limit=RUN_MESSAGES_MAX, newest_first=True, paged=True
-        )
-        messages = [message_of(decode(head.stream_id, each)) for each in stored]
-        return [message for message in reversed(messages) if message is not None]
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:
@@ -158,7 +196,3 @@ def _last_user_text(messages: Sequence[Message]) -> str:
         if isinstance(message, UserMessage):
             return text_of(message.content)
     return ""
-
-
-def _role(message: Message) -> str:
-    return "user" if isinstance(message, UserMessage) else "assistant"

@@ -62,8 +62,10 @@ class MemoryService:
         self._now_ms = now_ms
         self._loaded: dict[str, _Loaded] = {}
         self._lock = threading.Lock()
-        self._writing: Counter[str] = Counter()
-        self._settled = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
+        self._begun: Counter[str] = Counter()  # runs that are over, by memory
+        self._kept: Counter[str] = Counter()  # those of them whose words are kept
+        self._writing: Counter[str] = Counter()  # those whose model may still add, by session
 
     @property
     def enabled(self) -> bool:
@@ -131,26 +133,43 @@ class MemoryService:
         hits = self.search(identity, text, settings.memory_recall_results_max, secrets=True)
         return recalled(self.core(identity), hits, core_tokens_max=settings.memory_core_tokens_max)
 
-    def begin_writing(self, session_key: str) -> None:
-        """Say that a session's last run is being remembered: ``settle`` waits for it."""
+    def begin(self, session_key: str) -> None:
+        """Say that a session's run is over, and will be remembered: ``settle`` waits for it."""
         with self._lock:
             self._writing[session_key] += 1
+            self._begun[self.identity(session_key).key] += 1
 
-    def end_writing(self, session_key: str) -> None:
-        """Say that it is done."""
+    def kept(self, identity: Identity, runs: int) -> None:
+        """Say that what was said in so many runs is kept, or lost."""
+        with self._lock:
+            self._kept[identity.key] += runs
+            self._changed.notify_all()
+
+    def end(self, session_key: str) -> None:
+        """Say that a run's model has nothing more to add."""
         with self._lock:
             self._writing[session_key] -= 1
             if not self._writing[session_key]:
                 del self._writing[session_key]
-            self._settled.notify_all()
+            self._changed.notify_all()
 
-    def settle(self, session_key: str | None = None, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
-        """Wait until a session's last run, by default anyone's, is remembered, or it takes long."""
-        with self._settled:
-            self._settled.wait_for(
-                lambda: not (self._writing if session_key is None else self._writing[session_key]),
-                timeout_s,
+    def settle(self, session_key: str) -> None:
+        """Wait for what was said in runs that are over, and for what the session's model adds.
+
+        For SETTLE_TIMEOUT_S at most.
+        """
+        identity = self.identity(session_key).key
+        with self._changed:
+            begun = self._begun[identity]
+            self._changed.wait_for(
+                lambda: self._kept[identity] >= begun and not self._writing[session_key],
+                SETTLE_TIMEOUT_S,
             )
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for whatever is being remembered."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing, timeout_s)
 
     def _head(self, identity: Identity) -> Head | None:
         return self._log.head(identity.stream_id)

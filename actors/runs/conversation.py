@@ -9,6 +9,8 @@ from actors.feed import Committed
 from actors.runs.context import estimated_tokens
 from actors.session import events as e
 from actors.session.messages import Message, ToolResultMessage
+from actors.session.state import Run, SessionState
+from persistence.records import Head
 
 TOKENS_MAX = 4_096
 """What is kept of one session: about 16 KB of text."""
@@ -26,6 +28,16 @@ class Recent(Struct, frozen=True):
             if seq <= self.since:
                 return
             yield message
+
+
+class EndedRun(Struct, frozen=True):
+    """A run that is over: ``state`` is the session's just before, ``recent`` what was said."""
+
+    head: Head
+    state: SessionState
+    run: Run
+    recent: Recent
+    completed: bool
 
 
 class Conversation:

@@ -13,15 +13,15 @@ from actors.log_lines import LogLines
 from actors.models.base import Model, ModelRequest, ModelStream
 from actors.models.catalog import ConfiguredModel, ModelCatalog
 from actors.registry import SessionRegistry
+from actors.runs.conversation import EndedRun
 from actors.session import commands as c
 from actors.session.messages import Message
-from actors.session.state import Run, SessionState
+from actors.session.state import Run
 from actors.tail import Tail
 from actors.timers import Timers
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.in_memory import InMemoryEventLog
-from persistence.records import Head
 
 DEADLINE_S = 10.0
 
@@ -88,7 +88,7 @@ class NoMemory:
     def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
         return lambda _model, _messages: ""
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+    def run_ended(self, ended: EndedRun) -> None:
         """Forget it."""
 
 
