@@ -154,9 +154,12 @@ class SessionActor(pykka.ThreadingActor):
         decided: list[Events] = []
         try:
             return self._execute([report.command for report in reports], decided=decided)
-        except PersistenceError:
-            decided.clear()
-            raise
+        except Exception as error:
+            decided.clear()  # nothing of it is durable
+            if isinstance(error, PersistenceError):
+                raise
+            logger.exception("What session %s was told can't be kept.", self._key)
+            return self._execute(self._failing_run(error))
         finally:
             for index, report in enumerate(reports):
                 report.done(decided[index] if index < len(decided) else ())
@@ -196,7 +199,12 @@ class SessionActor(pykka.ThreadingActor):
         self._feed.publish(committed)
         self._around.log_lines.follow(self._key, committed)
         self._conversation.follow(committed)
-        self._follow_run(before, state, committed)
+        try:
+            self._follow_run(before, state, committed)
+        except Exception as error:  # what was asked is durable all the same
+            logger.exception("Nobody works on the run of session %s.", self._key)
+            for command in self._failing_run(error):
+                self.actor_ref.tell(command)
         return committed[0].seq
 
     def _prepare(
@@ -255,6 +263,14 @@ class SessionActor(pykka.ThreadingActor):
         if run is not None and (ended is None or run.prompt_id != ended.prompt_id):
             recent = self._conversation.recent(state.context_seq)
             self._run = self._around.start_run(self.actor_ref, self._require_head(), state, recent)
+
+    def _failing_run(self, error: Exception) -> list[c.Command]:
+        """Return what ends the run after an error that nobody foresaw."""
+        run = self._state.run
+        if run is None:
+            return []
+        reason = f"Internal error: {type(error).__name__}"
+        return [c.FailRun(self._around.now_ms(), run.prompt_id, reason)]
 
     def _stop_run(self) -> None:
         run, self._run = self._run, None

@@ -207,6 +207,8 @@ class SqlMemories:
 
     def by_id(self, stream_row: int, memory_id: int) -> MemoryRow | None:
         """See Memories.by_id."""
+        if not 0 < memory_id <= ID_MAX:  # the driver could not even ask for it
+            return None
         query = _memories_of(stream_row).where(memories.c.id == memory_id)
         return next(iter(self._memories(query)), None)
 

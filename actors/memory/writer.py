@@ -60,7 +60,7 @@ def memories_in(answer: str, *, at: int, principal: str) -> Iterator[Remember]:
     found = _JSON.search(answer)  # it may stand in a fence, or after a word
     try:
         decoded: Any = msgspec.json.decode(found[0]) if found else {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return
     entries = decoded.get("memories")
     seen: set[tuple[str, str, str]] = set()

@@ -155,8 +155,8 @@ class OpenToolCall(OpenBlock):
 
     def __init__(self, index: int, call_id: str, name: str) -> None:
         super().__init__(index)
-        self.call_id = call_id
-        self.name = name
+        self.call_id = well_formed(call_id)
+        self.name = well_formed(name)
 
     def whole(self) -> Block:
         """See OpenBlock.whole; no text at all means no arguments."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from actors.models.base import Finished, Model, ModelError, ModelRequest, ModelStream
+from actors.runs.checks import check_message
 from actors.runs.conversation import result_of
 from actors.runs.deltas import DeltaGatherer
 from actors.session import commands as c
@@ -145,6 +146,7 @@ class RunWorker:
     def _complete(
         self, message: AssistantMessage, gatherer: DeltaGatherer
     ) -> tuple[AssistantMessage, Events]:
+        check_message(message)
         now = self._now_ms()
         answer = replace(message, timestamp=now)
         command = c.CompleteMessage(now, self._prompt_id, gatherer.close(), answer)

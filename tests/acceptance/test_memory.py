@@ -304,6 +304,15 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_remembered(
     assert stored_stream(guarded.folder, "memory:gateway") == before
 
 
+@pytest.mark.parametrize("memory_id", ["0", "-1", "9223372036854775808", "1e300", "-1e300"])
+def test_an_id_that_no_memory_can_have_names_none(guarded: RunningGateway, memory_id: str) -> None:
+    ask(guarded, TOKEN, "POST", "/memory/remember", {"content": "there is one"})
+    body = f'{{"id":{memory_id}}}'.encode()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = guarded.request("POST", "/memory/forget", body, headers=headers)
+    assert (answer.status, answer.body) == (200, {"ok": True, "forgotten": False})
+
+
 HOSTILE = ('"', "'", "* OR 1", "NEAR(a b)", "a AND", "kind:secret", "-a", "^a", "\u202e", "💥" * 40)
 
 

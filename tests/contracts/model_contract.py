@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -293,6 +294,15 @@ class ModelContract:
 
     def test_half_a_surrogate_pair_is_replaced(self, server: ModelServer) -> None:
         assert self.message(server, Say(["a\ud83d"]), Finish()).content == (Text("a\ufffd"),)
+        call = Ask("\udc00", "look\ud83d", ["{}"])
+        (asked,) = self.message(server, call, Finish("tool_use")).content
+        assert asked == ToolCall("\ufffd", "look\ufffd", {})
+
+    @pytest.mark.parametrize(("call_id", "name"), [(7, "look_up"), ("id-1", ["look_up"])])
+    def test_a_tool_call_that_is_not_named_in_text_is_an_error(
+        self, server: ModelServer, call_id: Any, name: Any
+    ) -> None:
+        self.error(server, Ask(call_id, name, ["{}"]), Finish("tool_use"))
 
     def test_too_many_requests_is_retryable(self, server: ModelServer) -> None:
         error = self.refusal(server, Refuse(429, "Slow down.", {"Retry-After": "0"}))

@@ -94,6 +94,7 @@ def test_an_answer_is_read_however_a_model_wraps_it(answer: str) -> None:
         "[]",
         '{"other": 1}',
         '{"memories": [{"kind": "fact", "content": 7}]}',
+        '{"memories": ' + "[" * 10_000 + "]" * 10_000 + "}",
     ],
 )
 def test_an_answer_that_names_nothing_leaves_nothing(answer: str) -> None:
