@@ -236,12 +236,12 @@ class SqlMemories:
         self, stream_row: int, query: str, *, limit: int, now_ms: int, secrets: bool
     ) -> list[Hit]:
         """See Memories.search."""
-        words = asked(query)
-        of_memories, of_episodes = _BEST if words else _NEWEST
+        wanted = asked(query)
+        of_memories, of_episodes = _BEST if wanted.words else _NEWEST
         parameters = {
             "stream": stream_row,
-            "asked": asked_for(stream_row, words),
-            "asked_words": len(words),
+            "asked": asked_for(stream_row, wanted),
+            "asked_words": len(wanted.words),
             "secrets": secrets,
             "now_ms": now_ms,
             "limit": limit,

@@ -7,12 +7,11 @@ postings of its own stream only.
 """
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from persistence.ranking import PHRASE_POINTS, points
+from persistence.ranking import PHRASE_POINTS, Asked, points
 from persistence.words import pieces, spelling
 
 if TYPE_CHECKING:
@@ -67,16 +66,16 @@ def _found(name: str) -> sa.CTE:
     return sa.text(statement).columns(*columns).cte("found")
 
 
-def asked_for(stream: int, words: Sequence[str]) -> str:
-    """Return ``found``'s parameter ``asked``: the words of a query, and they as a phrase.
+def asked_for(stream: int, asked: Asked) -> str:
+    """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.
 
     A JSON array of [FTS5's query, points, how many words it stands for, a spelling that the text
     must hold besides].
     """
-    phrase = " ".join(words)
+    phrase = asked.phrase
     if pieces(phrase) == [phrase]:  # then whoever holds it holds it as it stands
         return json.dumps([(_match(stream, phrase), points(phrase) + PHRASE_POINTS, 1, None)])
-    each = [(_match(stream, word), points(word), 1, None) for word in words]
+    each = [(_match(stream, word), points(word), 1, None) for word in asked.words]
     return json.dumps([*each, (_match(stream, phrase), PHRASE_POINTS, 0, spelling(phrase))])
 
 
