@@ -7,6 +7,7 @@ postings of its own stream only.
 """
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ class SqliteIndex:
 
     def __init__(self, name: str, table: str) -> None:
         self._find = f"SELECT text FROM {name} WHERE rowid = ?"  # noqa: S608 - made of constants
-        self._insert = f"INSERT INTO {name} (rowid, stream, text) VALUES (?, ?, ?)"  # noqa: S608
+        self._write = f"INSERT OR REPLACE INTO {name} (rowid, stream, text) VALUES (?, ?, ?)"  # noqa: S608
         self._delete = f"DELETE FROM {name} WHERE rowid = ?"  # noqa: S608
         self._drop = (
             f"DELETE FROM {name} WHERE rowid IN"  # noqa: S608
@@ -36,12 +37,16 @@ class SqliteIndex:
         spelled = None if text is None else spelling(text)
         cursor.execute(self._find, (row,))
         indexed = [found for (found,) in cursor.fetchall()]
-        if indexed == [spelled]:
-            return
-        if indexed:
-            cursor.execute(self._delete, (row,))
-        if spelled is not None:
-            cursor.execute(self._insert, (row, _name_of(stream), spelled))
+        if spelled is None:
+            if indexed:
+                cursor.execute(self._delete, (row,))
+        elif indexed != [spelled]:
+            cursor.execute(self._write, (row, _name_of(stream), spelled))
+
+    def fill(self, cursor: "DBAPICursor", stream: int, texts: Sequence[tuple[int, str]]) -> None:
+        """Index the texts for their rows, of which none is indexed."""
+        name = _name_of(stream)
+        cursor.executemany(self._write, [(row, name, spelling(text)) for row, text in texts])
 
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Forget the stream's rows up to an id, while the table still has them."""

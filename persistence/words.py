@@ -42,6 +42,7 @@ _SPACELESS = "".join(
 """The scripts that put no spaces between words, as ranges of a character class."""
 
 _OTHERS = re.compile(rf"[^\w{_JOINERS}]+")
+_ASCII_SPELLED = {code: _OTHERS.sub(" ", chr(code).lower()) for code in range(128)}
 _MARKS = rf"[^\w{_JOINERS} ]*"  # in a normal form nothing else is left beside letters and digits
 _PIECE = rf"[{_SPACELESS}]{_MARKS}|[^{_JOINERS} {_SPACELESS}]+"
 _PIECES = re.compile(_PIECE)
@@ -56,7 +57,7 @@ def normal(text: str) -> str:
     Letters, digits and their marks of any script and ``._:/+-`` stay; all else separates words.
     """
     if text.isascii():
-        return " ".join(_OTHERS.sub(" ", text.lower()).split())
+        return " ".join(text.translate(_ASCII_SPELLED).split())
     return " ".join(_OTHERS.sub(_without_others, _folded(text)).split())
 
 
