@@ -105,10 +105,9 @@ class Projection:
         has_episodes = False
         for row in sorted(latest(rows), key=_is_active):  # a key is given up before it is taken
             if isinstance(row, MemoryRow):
-                text = f"{row.key} {row.content}" if row.active else None
-                self._memories.put(cursor, stream, astuple(row), text)
+                self._memories.put(cursor, stream, row)
             else:
-                self._episodes.put(cursor, stream, astuple(row), row.text)
+                self._episodes.put(cursor, stream, row)
                 has_episodes = True
         if has_episodes:
             too_old = self._episodes.last_id(cursor, stream) - EPISODES_KEPT
@@ -117,9 +116,10 @@ class Projection:
 
     def replace(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
         """Write the rows in place of all that the stream has."""
-        self._memories.drop(cursor, stream, ID_MAX)
-        self._episodes.drop(cursor, stream, ID_MAX)
-        self.update(cursor, stream, rows)
+        kept = latest(rows)
+        for writer, kind in ((self._memories, MemoryRow), (self._episodes, EpisodeRow)):
+            writer.drop(cursor, stream, ID_MAX)
+            writer.fill(cursor, stream, [row for row in kept if isinstance(row, kind)])
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
@@ -137,6 +137,13 @@ def _is_active(row: Row) -> bool:
     return isinstance(row, MemoryRow) and row.active
 
 
+def _text(row: Row) -> str | None:
+    """Return the text by which a row is found; None: it isn't."""
+    if isinstance(row, EpisodeRow):
+        return row.text
+    return f"{row.key} {row.content}" if row.active else None
+
+
 class _TableWriter:
     """Writes one table and its index."""
 
@@ -146,22 +153,29 @@ class _TableWriter:
         statements: tuple[sa.ClauseElement, ...] = (
             _upsert(ranked),
             sa.select(ranked.table.c.row).where(of_stream, row_id == sa.bindparam("id")),
+            sa.select(row_id, ranked.table.c.row).where(of_stream),
             sa.delete(ranked.table).where(of_stream, row_id <= sa.bindparam("last_id")),
             sa.select(sa.func.max(row_id)).where(of_stream),
         )
-        self._put, self._find, self._drop, self._last_id = (
+        self._put, self._find, self._find_all, self._drop, self._last_id = (
             str(statement.compile(dialect=dialect)) for statement in statements
         )
         self._index = index
 
-    def put(
-        self, cursor: "DBAPICursor", stream: int, values: tuple[object, ...], text: str | None
-    ) -> None:
-        """Write a row, and the text that it is found by; None: it isn't."""
+    def put(self, cursor: "DBAPICursor", stream: int, row: Row) -> None:
+        """Write a row over the one of its id."""
         # RETURNING would tell the key, but at the cost of a savepoint, for which FTS5 flushes.
-        cursor.execute(self._put, (stream, *values))
-        cursor.execute(self._find, (stream, values[0]))
-        self._index.put(cursor, _only(cursor), stream, text)
+        cursor.execute(self._put, (stream, *astuple(row)))
+        cursor.execute(self._find, (stream, row.id))
+        self._index.put(cursor, _only(cursor), stream, _text(row))
+
+    def fill(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
+        """Write the rows of a stream that has none, in few statements."""
+        cursor.executemany(self._put, [(stream, *astuple(row)) for row in rows])
+        cursor.execute(self._find_all, (stream,))
+        key_of = dict(cursor.fetchall())
+        found_by = [(key_of[row.id], text) for row in rows if (text := _text(row)) is not None]
+        self._index.fill(cursor, stream, found_by)
 
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Delete the stream's rows up to an id."""
@@ -216,7 +230,7 @@ class SqlMemories:
         """See Memories.core."""
         return self._memories(
             _memories_of(stream_row)
-            .where(memories.c.active, memories.c.bucket == "core")
+            .where(memories.c.active, memories.c.bucket == sa.literal_column("'core'"))
             .order_by(memories.c.updated_at.desc(), memories.c.id.desc())
         )
 
@@ -238,12 +252,12 @@ class SqlMemories:
         self, stream_row: int, query: str, *, limit: int, now_ms: int, secrets: bool
     ) -> list[Hit]:
         """See Memories.search."""
-        words = asked(query)
-        of_memories, of_episodes = _BEST if words else _NEWEST
+        wanted = asked(query)
+        of_memories, of_episodes = _BEST if wanted.words else _NEWEST
         parameters = {
             "stream": stream_row,
-            "asked": asked_for(stream_row, words),
-            "asked_words": len(words),
+            "asked": asked_for(stream_row, wanted),
+            "asked_words": len(wanted.words),
             "secrets": secrets,
             "now_ms": now_ms,
             "limit": limit,

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from persistence.records import EpisodeRow, MemoryRow
 from persistence.schema import episodes, memories
-from persistence.words import words
+from persistence.words import is_spaceless, words, written
 
 QUERY_CHARS_MAX = 4_000
 QUERY_WORDS_MAX = 32
@@ -30,6 +30,13 @@ DAY_MS = 86_400_000.0
 
 NEWEST_SCORE = 1.0
 """What a row scores for being new, where no word was asked for."""
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """What a query asks for: its words, and the phrase that they stand in."""
+
+    words: tuple[str, ...]
+    phrase: str
 
 
 class Ranked(Struct, frozen=True):
@@ -63,14 +70,19 @@ RANKED_EPISODES = Ranked(
 )
 
 
-def asked(query: str) -> list[str]:
-    """Return the words that a query asks for; where there is none it asks for what is new."""
-    return words(query[:QUERY_CHARS_MAX])[:QUERY_WORDS_MAX]
+def asked(query: str) -> Asked:
+    """Return what a query asks for; where there is no word it asks for what is new.
+
+    The phrase is of the words as they are written.
+    """
+    phrase = " ".join(written(query[:QUERY_CHARS_MAX])[:QUERY_WORDS_MAX])
+    return Asked(tuple(words(phrase)[:QUERY_WORDS_MAX]), phrase)
 
 
 def points(word: str) -> int:
-    """Return what a row scores for holding the word."""
-    return LONG_WORD_POINTS if len(word) >= LONG_WORD_CHARS else SHORT_WORD_POINTS
+    """Return what a row scores for holding the word; in a script without spaces none is long."""
+    is_long = len(word) >= LONG_WORD_CHARS and not is_spaceless(word)
+    return LONG_WORD_POINTS if is_long else SHORT_WORD_POINTS
 
 
 def best(ranked: Ranked, found: sa.FromClause) -> sa.Select[Any]:

@@ -112,6 +112,14 @@ memories = Table(
         sqlite_where=text("active = 1"),
         postgresql_where=text("active"),
     ),
+    Index(
+        "ix_memories_core",
+        "stream",
+        "updated_at",
+        "id",
+        sqlite_where=text("active = 1 AND bucket = 'core'"),
+        postgresql_where=text("active AND bucket = 'core'"),
+    ),
 )
 
 episodes = Table(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from persistence.ranking import PHRASE_POINTS, points
+from persistence.ranking import PHRASE_POINTS, Asked, points
 from persistence.words import pieces, spelling
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class SqliteIndex:
 
     def __init__(self, name: str, table: str) -> None:
         self._find = f"SELECT text FROM {name} WHERE rowid = ?"  # noqa: S608 - made of constants
-        self._insert = f"INSERT INTO {name} (rowid, stream, text) VALUES (?, ?, ?)"  # noqa: S608
+        self._write = f"INSERT OR REPLACE INTO {name} (rowid, stream, text) VALUES (?, ?, ?)"  # noqa: S608
         self._delete = f"DELETE FROM {name} WHERE rowid = ?"  # noqa: S608
         self._drop = (
             f"DELETE FROM {name} WHERE rowid IN"  # noqa: S608
@@ -37,12 +37,16 @@ class SqliteIndex:
         spelled = None if text is None else spelling(text)
         cursor.execute(self._find, (row,))
         indexed = [found for (found,) in cursor.fetchall()]
-        if indexed == [spelled]:
-            return
-        if indexed:
-            cursor.execute(self._delete, (row,))
-        if spelled is not None:
-            cursor.execute(self._insert, (row, _name_of(stream), spelled))
+        if spelled is None:
+            if indexed:
+                cursor.execute(self._delete, (row,))
+        elif indexed != [spelled]:
+            cursor.execute(self._write, (row, _name_of(stream), spelled))
+
+    def fill(self, cursor: "DBAPICursor", stream: int, texts: Sequence[tuple[int, str]]) -> None:
+        """Index the texts for their rows, of which none is indexed."""
+        name = _name_of(stream)
+        cursor.executemany(self._write, [(row, name, spelling(text)) for row, text in texts])
 
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Forget the stream's rows up to an id, while the table still has them."""
@@ -67,16 +71,16 @@ def _found(name: str) -> sa.CTE:
     return sa.text(statement).columns(*columns).cte("found")
 
 
-def asked_for(stream: int, words: Sequence[str]) -> str:
-    """Return ``found``'s parameter ``asked``: the words of a query, and they as a phrase.
+def asked_for(stream: int, asked: Asked) -> str:
+    """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.
 
     A JSON array of [FTS5's query, points, how many words it stands for, a spelling that the text
     must hold besides].
     """
-    phrase = " ".join(words)
+    phrase = asked.phrase
     if pieces(phrase) == [phrase]:  # then whoever holds it holds it as it stands
         return json.dumps([(_match(stream, phrase), points(phrase) + PHRASE_POINTS, 1, None)])
-    each = [(_match(stream, word), points(word), 1, None) for word in words]
+    each = [(_match(stream, word), points(word), 1, None) for word in asked.words]
     return json.dumps([*each, (_match(stream, phrase), PHRASE_POINTS, 0, spelling(phrase))])
 
 

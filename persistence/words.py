@@ -5,7 +5,8 @@ a word is what the HTTP contract says, for the letters of every script.
 """
 
 import re
-from itertools import takewhile
+from collections.abc import Iterator
+from itertools import pairwise, takewhile
 from unicodedata import category, combining, normalize
 
 _JOINERS = r"._:/+\-"
@@ -41,11 +42,13 @@ _SPACELESS = "".join(
 """The scripts that put no spaces between words, as ranges of a character class."""
 
 _OTHERS = re.compile(rf"[^\w{_JOINERS}]+")
+_ASCII_SPELLED = {code: _OTHERS.sub(" ", chr(code).lower()) for code in range(128)}
 _MARKS = rf"[^\w{_JOINERS} ]*"  # in a normal form nothing else is left beside letters and digits
 _PIECE = rf"[{_SPACELESS}]{_MARKS}|[^{_JOINERS} {_SPACELESS}]+"
 _PIECES = re.compile(_PIECE)
 _PARTS = re.compile(rf"{_PIECE}|[{_JOINERS} ]")
-_COUNTS_ALONE = re.compile(f"[{_SPACELESS}]")
+_RUNS = re.compile(rf"(?:[{_SPACELESS}]{_MARKS})+|[^ {_SPACELESS}]+")
+_STARTS_SPACELESS = re.compile(f"[{_SPACELESS}]")
 
 
 def normal(text: str) -> str:
@@ -54,16 +57,31 @@ def normal(text: str) -> str:
     Letters, digits and their marks of any script and ``._:/+-`` stay; all else separates words.
     """
     if text.isascii():
-        return " ".join(_OTHERS.sub(" ", text.lower()).split())
+        return " ".join(text.translate(_ASCII_SPELLED).split())
     return " ".join(_OTHERS.sub(_without_others, _folded(text)).split())
+
+
+def written(text: str) -> list[str]:
+    """Return the words that stand between the normal form's spaces, each once, in order.
+
+    A word has a letter or digit, and two characters unless its script needs no spaces.
+    """
+    return [word for word in dict.fromkeys(normal(text).split()) if _counts(word)]
 
 
 def words(text: str) -> list[str]:
     """Return the words by which a text is asked for, each once, in order.
 
-    A word has a letter or digit, and two characters unless its script needs no spaces.
+    They are the written ones. Of a script without spaces a run of letters is a word of its own,
+    or, where that has more than two pieces, each two in a row: where its words end isn't known.
     """
-    return [word for word in dict.fromkeys(normal(text).split()) if _counts(word)]
+    asked = dict.fromkeys(part for word in written(text) for part in _split(word))
+    return [word for word in asked if _counts(word)]
+
+
+def is_spaceless(word: str) -> bool:
+    """Tell whether a word that is asked for is of a script that needs no spaces."""
+    return _STARTS_SPACELESS.match(word) is not None
 
 
 def pieces(text: str) -> list[str]:
@@ -104,6 +122,15 @@ def _is_mark(character: str) -> bool:
     return category(character)[0] == "M"
 
 
+def _split(word: str) -> Iterator[str]:
+    for run in _RUNS.findall(word):
+        found = _PIECES.findall(run) if is_spaceless(run) else ()
+        if len(found) > 2:
+            yield from (one + next_one for one, next_one in pairwise(found))
+        else:
+            yield run
+
+
 def _counts(word: str) -> bool:
-    enough = len(word) > 1 or _COUNTS_ALONE.match(word) is not None
+    enough = len(word) > 1 or is_spaceless(word)
     return enough and any(map(str.isalnum, word))

@@ -49,6 +49,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("active = 1"),
         postgresql_where=sa.text("active"),
     )
+    op.create_index(
+        "ix_memories_core",
+        "memories",
+        ["stream", "updated_at", "id"],
+        sqlite_where=sa.text("active = 1 AND bucket = 'core'"),
+        postgresql_where=sa.text("active AND bucket = 'core'"),
+    )
     op.create_table(
         "episodes",
         sa.Column("row", KEY, primary_key=True),

@@ -3,8 +3,11 @@
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.event_log import SqlEventLog
@@ -27,6 +30,7 @@ class MemoryStore:
         ensure_schema(writer)
         self.log = SqlEventLog(writer, reader)
         self.memories = SqlMemories(reader)
+        self._reader = reader
 
     def new_stream(self) -> "MemoryStream":
         return MemoryStream(self, f"memory:{next(self._names)}")
@@ -40,6 +44,19 @@ class MemoryStore:
     def count(self, table: str) -> int:
         with self.raw() as connection:
             return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def plan_of(self, read: Callable[[], object]) -> str:
+        """How SQLite carries out what is read."""
+        asked: list[tuple[str, Any]] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            asked.append((f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+        sa.event.listen(self._reader, "before_cursor_execute", note)
+        read()
+        sa.event.remove(self._reader, "before_cursor_execute", note)
+        with self.raw() as connection:
+            return "\n".join(line for each in asked for *_, line in connection.execute(*each))
 
     def check_index(self) -> None:
         """Have FTS5 compare each index with the text that it keeps."""

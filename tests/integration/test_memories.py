@@ -350,6 +350,14 @@ def test_core_memories_are_read_newest_update_first(
     assert [row.id for row in store.memories.core(stream.head.row)] == [2, 3, 1]
 
 
+def test_of_many_memories_only_the_core_ones_are_read_for_core(
+    store: MemoryStore, stream: MemoryStream
+) -> None:
+    plan = store.plan_of(lambda: store.memories.core(stream.head.row))
+    assert "USING INDEX ix_memories_core (stream=?)" in plan
+    assert "ORDER BY" not in plan
+
+
 def test_an_empty_stream_counts_nothing(store: MemoryStore, stream: MemoryStream) -> None:
     store.new_stream().write(memory(7, "of another"), episode(7, "of another"))
     expected = MemoryCounts(0, 0, 0, None, 0, 0, None, 0)
@@ -417,6 +425,17 @@ def test_a_rebuild_writes_what_the_appends_wrote(store: MemoryStore, stream: Mem
     stream.rebuild()
     assert (stream.rows(), stream.search("2024")) == ([], [])
     assert [store.count(name) for name in INDEXES] == [0, 0]
+
+
+def test_a_rebuild_mends_an_index(store: MemoryStore, stream: MemoryStream) -> None:
+    stream.write(memory(1, "tea"), memory(2, "milk"), memory(3, "sugar"), episode(1, "tea"))
+    with store.raw() as connection:
+        connection.execute("UPDATE memory_index SET text = '|honey|' WHERE rowid = 1")
+        connection.execute("DELETE FROM memory_index WHERE rowid = 2")
+        connection.execute(f"INSERT INTO memory_index VALUES ('s{stream.head.row}', '|stray|')")
+    stream.rebuild(*(memory(n, "tea with milk") for n in range(1, 6)), episode(1, "milk"))
+    assert len(stream.search("milk", limit=9)) == 6
+    assert stream.search("honey") == stream.search("stray") == []
 
 
 def test_a_batch_that_is_rolled_back_leaves_nothing_in_an_index(

@@ -22,7 +22,7 @@ from persistence.schema import metadata
 
 NEWEST = "0002"
 TABLES = {"streams", "events", "snapshots", "memories", "episodes"}
-INDEXES = {"ix_events_paged", "ix_memories_active_key"}
+INDEXES = {"ix_events_paged", "ix_memories_active_key", "ix_memories_core"}
 FULL_TEXT = ("memory_index", "episode_index")
 TRIGGERS = {"events_no_delete", "events_no_replace", "events_no_update", "streams_no_delete"}
 
@@ -138,6 +138,7 @@ def test_the_indexes_are_partial(engine: sa.Engine, path: Path) -> None:
     assert " WHERE type IN (" in indexes["ix_events_paged"]
     assert indexes["ix_memories_active_key"].endswith(" WHERE active = 1")
     assert indexes["ix_memories_active_key"].startswith("CREATE UNIQUE INDEX")
+    assert indexes["ix_memories_core"].endswith(" WHERE active = 1 AND bucket = 'core'")
 
 
 def test_the_triggers_are_there(engine: sa.Engine, path: Path) -> None:

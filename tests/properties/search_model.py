@@ -1,17 +1,29 @@
 """The search as the contract words it: one row after the other, without an index."""
 
+import itertools
 import unicodedata
 from collections.abc import Iterable
 
 from persistence.memories import EpisodeHit, Hit, MemoryHit
 from persistence.records import MemoryRow, Row
-from persistence.words import normal, pieces, words
+from persistence.words import normal, pieces
 
-SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+SPACELESS = (
+    "CJK",
+    "IDEOGRAPHIC ITERATION",
+    "HIRAGANA",
+    "KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+)
 
 
 def search(rows: Iterable[Row], query: str, *, limit: int, now_ms: int, secrets: bool) -> list[Hit]:
-    asked = words(query[:4_000])[:32]
+    written = _counting(normal(query[:4_000]).split())[:32]
+    asked = _counting(part for word in written for part in _parts(word))[:32]
+    phrase = " ".join(written)
     found: list[Hit] = []
     for row in rows:
         if isinstance(row, MemoryRow) and (
@@ -19,7 +31,8 @@ def search(rows: Iterable[Row], query: str, *, limit: int, now_ms: int, secrets:
         ):
             continue
         text, at, boost = _described(row)
-        score = _score(text, asked, boost, max(0.0, 8 - (now_ms - at) / 86_400_000 / 14))
+        recency = max(0.0, 8 - (now_ms - at) / 86_400_000 / 14)
+        score = _score(text, asked, phrase, boost, recency)
         if score is not None:
             hit = MemoryHit(row, score) if isinstance(row, MemoryRow) else EpisodeHit(row, score)
             found.append(hit)
@@ -34,14 +47,45 @@ def _described(row: Row) -> tuple[str, int, int]:
     return row.text, row.at, 1 if row.role == "assistant" else 0
 
 
-def _score(text: str, asked: list[str], boost: int, recency: float) -> float | None:
+def _counting(found: Iterable[str]) -> list[str]:
+    """Return each word once, of those that have enough to ask for."""
+    return [
+        word
+        for word in dict.fromkeys(found)
+        if any(each.isalnum() for each in word) and (len(word) > 1 or _is_spaceless(word))
+    ]
+
+
+def _parts(word: str) -> list[str]:
+    """Return what a word is asked for by: where spaces are not needed, each two letters."""
+    letters: list[str] = []
+    for each in word:
+        if letters and unicodedata.category(each)[0] == "M":
+            letters[-1] += each
+        else:
+            letters.append(each)
+    parts: list[str] = []
+    for spaceless, run in itertools.groupby(letters, lambda letter: _is_spaceless(letter[0])):
+        together = list(run)
+        size = 2 if spaceless and len(together) > 2 else len(together)
+        parts += [
+            "".join(together[start : start + size]) for start in range(len(together) - size + 1)
+        ]
+    return parts
+
+
+def _points(word: str) -> int:
+    return 16 if len(word) >= 5 and not _is_spaceless(word[0]) else 10
+
+
+def _score(text: str, asked: list[str], phrase: str, boost: int, recency: float) -> float | None:
     if not asked:
         return 1.0
     held = [word for word in asked if _holds(pieces(text), pieces(word))]
     if not held:
         return None
-    total = boost + sum(16 if len(word) >= 5 else 10 for word in held)
-    if _stands_in(normal(text), " ".join(asked)):
+    total = boost + sum(map(_points, held))
+    if _stands_in(normal(text), phrase):
         total += 24
     if held == asked:
         total += 14

@@ -18,7 +18,7 @@ NOW_MS = 400 * DAY_MS
 WORDS = """
     tea teatime art party parts foo bar foo-bar c++ c .net net naïve naive café cafe\u0301 ß ss é
     s1 s2 fact secret core user 日本 日本語 本 語の先生 の カ゛ス ガス Київ київ কি कि की क ไทย
-    ภาษา ขํ ខ្មែរ 한국 مرحبا مُرحبا 🙂 1 42 ² ﬁve a_b
+    ภาษา ขํ ខ្មែរ 私の好きな お茶です ลาว ລາວ မြန်မာ tower2階 한국 مرحبا مُرحبا 🙂 1 42 ² ﬁve a_b
 """
 vocabulary = st.sampled_from(WORDS.split())
 between = st.sampled_from(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.words import normal, pieces, spelling, words
+from persistence.words import is_spaceless, normal, pieces, spelling, words, written
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 spelled_alike = [
@@ -70,13 +70,52 @@ def test_different_scripts_never_collide() -> None:
         ("-- ... _ +/-", []),
         ("日 の カ ก ກ ក မ", ["日", "の", "カ", "ก", "ກ", "ក", "မ"]),
         ("я ا क 한", []),
-        ("日本語の先生", ["日本語の先生"]),
         ("🙂 ❤️", []),
         ("1 42", ["42"]),
     ],
 )
 def test_the_words_that_are_asked_for(text: str, expected: list[str]) -> None:
+    assert words(text) == expected == written(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("日本", ["日本"]),
+        ("日本語", ["日本", "本語"]),
+        ("日本語の日本", ["日本", "本語", "語の", "の日"]),
+        ("ｶﾞﾗｽ", ["ガラ", "ラス"]),
+        ("がぐげ", ["がぐ", "ぐげ"]),
+        ("ชาเย็น", ["ชา", "าเ", "เย็", "ย็น"]),
+        ("ກາເຟ", ["ກາ", "າເ", "ເຟ"]),
+        ("ខ្មែរ", ["ខ្មែ", "មែរ"]),
+        ("မြန်မာ", ["မြန်", "န်မာ"]),
+        ("日本語、英語", ["日本", "本語", "英語"]),
+        ("日本-語/英語の本", ["日本", "語", "英語", "語の", "の本"]),
+        ("東京tower2階", ["東京", "tower2", "階"]),
+        ("C++を使う node.js入門", ["c++", "を使", "使う", "node.js", "入門"]),
+        ("x軸とy軸", ["軸と", "軸"]),
+        ("한국어 हिन्दी", ["한국어", "हिन्दी"]),
+    ],
+)
+def test_of_a_script_without_spaces_each_two_pieces_are_asked_for(
+    text: str, expected: list[str]
+) -> None:
     assert words(text) == expected
+
+
+def test_a_word_of_a_script_without_spaces_is_told_from_others() -> None:
+    for word in ("日本", "の", "ガラ", "ชา", "ກາ", "ខ្មែ", "မြန်"):
+        assert is_spaceless(word), word
+    for word in ("tea", "naïve", "42", "київ", "한국어", "हिन्दी", "مرحبا", "-1"):
+        assert not is_spaceless(word), word
+
+
+@given(texts)
+def test_what_is_asked_for_is_made_of_a_text_s_pieces(text: str) -> None:
+    run = "".join(pieces(text))
+    assert all("".join(pieces(word)) in run for word in words(text))
+    assert len(words(text)) <= len(run)
 
 
 @pytest.mark.parametrize(
