@@ -8,11 +8,11 @@ import pytest
 
 from actors.models.base import Finished, Model, ModelError, ModelRequest, Part
 from actors.runs.checks import ARGUMENTS_DEPTH_MAX, check_message
+from actors.runs.conversation import EndedRun
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Message, Text, Thinking, ToolCall, Usage
-from actors.session.state import Run, SessionState
-from persistence.records import Head
+from actors.session.state import Run
 from tests.unit.actors.world import NoMemory, Watch, World
 
 UNKEEPABLE = "can't be kept"
@@ -126,7 +126,7 @@ class FailingMemory(NoMemory):
             raise ZeroDivisionError
         return super().recaller(key, run)
 
-    def run_ended(self, head: Head, run: Run, state: SessionState, *, completed: bool) -> None:
+    def run_ended(self, ended: EndedRun) -> None:
         if self.end:
             raise ZeroDivisionError
 
