@@ -13,20 +13,24 @@ from actors.session.events import Event
 from actors.session.state import SessionState
 
 WINDOW_EVENTS = 1_024
+WINDOW_BYTES_MAX = 4 * 1024 * 1024
+"""What the window's events take in the log; the newest append stays whole, however large."""
 
 
 class Committed:
-    """An event that is in the log, with the state it led to.
+    """An event that is in the log, with the state it led to, and its payload's size in bytes.
 
+    The state has no draft: each delta of a long message would hold all the text before it.
     ``frame`` is room for its encoding: the first reader to need it fills it in for all.
     """
 
-    __slots__ = ("event", "frame", "seq", "state")
+    __slots__ = ("event", "frame", "seq", "size", "state")
 
-    def __init__(self, seq: int, event: Event, state: SessionState) -> None:
+    def __init__(self, seq: int, event: Event, state: SessionState, size: int) -> None:
         self.seq = seq
         self.event = event
-        self.state = state
+        self.state = state.without_draft()
+        self.size = size
         self.frame: bytes | None = None
 
 
@@ -96,9 +100,14 @@ class Reader:
 class Feed:
     """Publishes one session's events. ``state`` and ``seq`` are the newest committed ones."""
 
-    def __init__(self, window: int = WINDOW_EVENTS) -> None:
+    def __init__(
+        self, window: int = WINDOW_EVENTS, window_bytes_max: int = WINDOW_BYTES_MAX
+    ) -> None:
         self.lock = threading.Lock()
-        self.entries: deque[Committed] = deque(maxlen=window)
+        self.entries: deque[Committed] = deque()
+        self._entries_bytes = 0
+        self._window = window
+        self._window_bytes_max = window_bytes_max
         self.seq = 0
         self.state: SessionState | None = None
         self.closed = False
@@ -115,14 +124,16 @@ class Feed:
             self.state = state
             self.seq = state.version
 
-    def publish(self, committed: Sequence[Committed]) -> None:
-        """Hand out events that are in the log; called by the session's actor only."""
+    def publish(self, committed: Sequence[Committed], state: SessionState) -> None:
+        """Hand out events that are in the log, and the state that they led to.
+
+        Called by the session's actor only.
+        """
         with self.lock:
-            newest = committed[-1]
             if self._readers:
-                self.entries.extend(committed)
-            self.state = newest.state
-            self.seq = newest.seq
+                self._keep(committed)
+            self.state = state
+            self.seq = state.version
             for reader in self._readers:
                 reader.rouse()
 
@@ -139,6 +150,7 @@ class Feed:
             self._readers.discard(reader)
             if not self._readers:
                 self.entries.clear()
+                self._entries_bytes = 0
 
     def close(self) -> None:
         """Tell the readers that nothing more will come."""
@@ -146,3 +158,11 @@ class Feed:
             self.closed = True
             for reader in self._readers:
                 reader.rouse()
+
+    def _keep(self, committed: Sequence[Committed]) -> None:
+        self.entries.extend(committed)
+        self._entries_bytes += sum([each.size for each in committed])
+        while len(self.entries) > self._window or (
+            len(self.entries) > len(committed) and self._entries_bytes > self._window_bytes_max
+        ):
+            self._entries_bytes -= self.entries.popleft().size

@@ -1,7 +1,6 @@
 """States and events read back from the log, as the session's own actor would give them."""
 
 import logging
-from collections.abc import Iterator
 
 import msgspec
 
@@ -58,13 +57,28 @@ def state_at(log: EventLog, head: Head, at: int | None = None) -> SessionState:
 
 
 def replay(
-    log: EventLog, head: Head, state: SessionState, *, before: int | None = None
-) -> Iterator[Committed]:
-    """Yield the events that follow a state, each with the state it leads to."""
+    log: EventLog,
+    head: Head,
+    state: SessionState,
+    *,
+    before: int | None = None,
+    bytes_max: int | None = None,
+) -> tuple[list[Committed], SessionState]:
+    """Return the events that follow a state, and the state that they lead to.
+
+    They end with the one whose payload makes them ``bytes_max`` large, or larger.
+    """
+    committed: list[Committed] = []
+    size = 0
     for stored in log.read(head, after=state.version, before=before):
         event = decode(head.stream_id, stored)
         state = evolve(state, event)
-        yield Committed(stored.seq, event, state)
+        event_bytes = len(stored.payload or b"")
+        committed.append(Committed(stored.seq, event, state, event_bytes))
+        size += event_bytes
+        if bytes_max is not None and size >= bytes_max:
+            break
+    return committed, state
 
 
 def _snapshot_before(log: EventLog, head: Head, end: int) -> SessionState | None:

@@ -196,7 +196,7 @@ class SessionActor(pykka.ThreadingActor):
             self._halt()
             raise
         before, self._state = self._state, state
-        self._feed.publish(committed)
+        self._feed.publish(committed, state)
         self._around.log_lines.follow(self._key, committed)
         self._conversation.follow(committed)
         try:
@@ -225,17 +225,18 @@ class SessionActor(pykka.ThreadingActor):
             asker = principal
             if run is not None and (started or not principal):
                 asker = run.principal
+            payload = CODEC.encode(event)
             new_events.append(
                 NewEvent(
                     event.wire_name,
                     event.schema_version,
-                    CODEC.encode(event),
+                    payload,
                     asker or None,
                     getattr(event, "prompt_id", None) or (run.prompt_id if run else None),
                     run.prompt_seq if run else None,
                 )
             )
-            committed.append(Committed(state.version, event, state))
+            committed.append(Committed(state.version, event, state, len(payload)))
         return committed, tuple(new_events)
 
     def _due_snapshot(self, state: SessionState) -> Snapshot | None:

@@ -5,6 +5,7 @@ The state holds what decisions need, not the conversation: that stays in the log
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.session.messages import Usage
 
@@ -114,3 +115,7 @@ class SessionState(Struct, frozen=True):
     def idle(self) -> bool:
         """Tell whether there is nothing to carry on with."""
         return self.run is None and not self.queue
+
+    def without_draft(self) -> "SessionState":
+        """Return the state without the text of the message that streams."""
+        return replace(self, draft=()) if self.draft else self

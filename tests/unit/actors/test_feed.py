@@ -10,20 +10,21 @@ from actors.session.state import SessionState
 EVENT = e.TextDelta(0, "x")
 
 
-def committed(count: int, after: int = 0) -> list[Committed]:
-    state = SessionState("k", version=after)
+def publish(feed: Feed, count: int, *, size: int = 1) -> SessionState:
+    state = feed.state or SessionState("k")
     entries = []
     for _ in range(count):
         state = evolve(state, EVENT)
-        entries.append(Committed(state.version, EVENT, state))
-    return entries
+        entries.append(Committed(state.version, EVENT, state, size))
+    feed.publish(entries, state)
+    return state
 
 
 def test_a_reader_takes_everything_new_in_order_and_once() -> None:
     feed = Feed()
     reader = feed.reader()
-    feed.publish(committed(2))
-    feed.publish(committed(1, after=2))
+    publish(feed, 2)
+    publish(feed, 1)
     assert [each.seq for each in reader.take() or ()] == [1, 2, 3]
     assert reader.take() == ()
 
@@ -31,11 +32,33 @@ def test_a_reader_takes_everything_new_in_order_and_once() -> None:
 def test_a_reader_that_falls_behind_the_window_is_told_to_read_the_log() -> None:
     feed = Feed(window=3)
     slow, quick = feed.reader(), feed.reader()
-    feed.publish(committed(3))
+    publish(feed, 3)
     assert [each.seq for each in quick.take() or ()] == [1, 2, 3]
-    feed.publish(committed(2, after=3))
+    publish(feed, 2)
     assert slow.take() is None
     assert [each.seq for each in quick.take() or ()] == [4, 5]
+
+
+def test_the_window_is_bounded_in_bytes_too() -> None:
+    feed = Feed(window=100, window_bytes_max=10)
+    slow = feed.reader()
+    publish(feed, 3, size=4)
+    assert [each.seq for each in feed.entries] == [1, 2, 3]  # the newest append stays whole
+    publish(feed, 1, size=4)
+    assert [each.seq for each in feed.entries] == [3, 4]
+    publish(feed, 1, size=400)
+    publish(feed, 1, size=1)
+    assert [each.seq for each in feed.entries] == [6]
+    assert slow.take() is None
+
+
+def test_what_is_kept_of_a_delta_is_not_all_the_text_before_it() -> None:
+    feed = Feed()
+    reader = feed.reader()
+    state = publish(feed, 3)
+    assert feed.state == state
+    assert [block.text for block in state.draft] == ["xxx"]
+    assert [each.state.draft for each in reader.take() or ()] == [(), (), ()]
 
 
 def test_a_reader_can_begin_in_the_past() -> None:
@@ -47,10 +70,10 @@ def test_a_reader_can_begin_in_the_past() -> None:
 
 def test_what_nobody_reads_is_not_kept() -> None:
     feed = Feed()
-    feed.publish(committed(2))
+    publish(feed, 2)
     assert not feed.entries
     reader = feed.reader()
-    feed.publish(committed(1, after=2))
+    publish(feed, 1)
     assert len(feed.entries) == 1
     reader.close()
     assert not feed.entries
@@ -63,7 +86,7 @@ def test_a_sleeping_reader_is_woken_by_an_event() -> None:
     woken: list[bool] = []
     sleeper = threading.Thread(target=lambda: woken.append(reader.wait(10)))
     sleeper.start()
-    feed.publish(committed(1))
+    publish(feed, 1)
     sleeper.join()
     assert woken == [True]
     assert reader.take()
@@ -72,7 +95,7 @@ def test_a_sleeping_reader_is_woken_by_an_event() -> None:
 def test_a_reader_does_not_sleep_over_what_is_there() -> None:
     feed = Feed()
     reader = feed.reader()
-    feed.publish(committed(1))
+    publish(feed, 1)
     assert reader.wait(0)
 
 
@@ -83,7 +106,7 @@ def test_sleep_ends_when_its_time_is_over() -> None:
 def test_readers_get_the_rest_before_they_learn_of_the_end() -> None:
     feed = Feed()
     reader = feed.reader()
-    feed.publish(committed(1))
+    publish(feed, 1)
     feed.close()
     assert reader.wait(0)
     assert reader.take()

@@ -66,7 +66,7 @@ def test_a_reader_sees_what_is_in_the_log_and_nothing_else(world: World) -> None
     watch.until("run.completed")
     head = world.log.head(stream_of("k"))
     assert head is not None
-    logged = list(replay(world.log, head, SessionState("k")))
+    logged, _ = replay(world.log, head, SessionState("k"))
     assert [(each.seq, each.event, each.state) for each in watch.seen] == [
         (each.seq, each.event, each.state) for each in logged
     ]
