@@ -386,7 +386,7 @@ def test_w25_nothing_is_guessed_and_secrets_come_back_masked(modelled: RunningGa
 
 def test_w26_an_event_is_encoded_once_however_many_read_it(gateway: RunningGateway) -> None:
     frames = Frames(lambda _chosen: ModelRef("demo", "echo"))
-    committed = Committed(1, e.TextDelta(0, "x"), SessionState("w26"))
+    committed = Committed(1, e.TextDelta(0, "x"), SessionState("w26"), 1)
     assert frames.frame(committed) is frames.frame(committed)
     gateway.post("/sessions/w26/messages", HELLO)
     streams = [gateway.stream("/sessions/w26/events") for _ in range(20)]
