@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from actors.session import commands as c
 from actors.session.events import RunCompleted
@@ -16,7 +17,7 @@ WAIT_S = 60.0
 
 
 @contextlib.contextmanager
-def open_gateway(database: Path, **settings: int) -> Iterator[Gateway]:
+def open_gateway(database: Path, **settings: Any) -> Iterator[Gateway]:
     """Yield a gateway that has started; it has the demo model."""
     gateway = Gateway(Settings(database_url=url_of(database), model="demo/echo", **settings))
     gateway.start()
@@ -33,7 +34,7 @@ def prompt(gateway: Gateway, key: str, text: str) -> None:
     command = c.QueuePrompt(
         registry.now_ms(), str(uuid.uuid4()), prompt_id, text, "messages", queue_max=8
     )
-    _, reader = registry.prompt(key, command, None)
+    _, reader = registry.prompt(key, command)
     with contextlib.closing(Tail(gateway.log, key, reader)) as tail:
         while True:
             batch = tail.next(WAIT_S)

@@ -8,10 +8,9 @@ again when they are.
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
-
-import falcon.testing
 
 from actors.replay import state_at
 from benchmarks import _load
@@ -21,6 +20,7 @@ from benchmarks._store import import_messages, open_log, temporary_folder
 from benchmarks._worker import in_process
 from persistence.event_log import EventLog
 from persistence.records import Head
+from web.inputs import HistoryQuery
 from web.resources.history import messages_of
 
 SIZES = (100, 10_000, 100_000)
@@ -52,14 +52,14 @@ def _in_process_results(
     log: EventLog, sizes: Sequence[int], heads: Sequence[Head], *, quick: bool
 ) -> list[Result]:
     repetitions = repetitions_of(quick=quick)
-    request = falcon.testing.create_req(query_string=f"limit={LIMIT}")
+    query = HistoryQuery(limit=LIMIT)
     stub: Any = SimpleNamespace(log=log)
     histories: dict[str, Callable[[], Figures]] = {}
     states: dict[str, Callable[[], Figures]] = {}
     for size, head in zip(sizes, heads, strict=True):
         state = state_at(log, head)
-        histories[str(size)] = _timed(lambda state=state: messages_of(stub, state, request, LIMIT))
-        states[str(size)] = _timed(lambda head=head: state_at(log, head))
+        histories[str(size)] = _timed(partial(messages_of, stub, state, query))
+        states[str(size)] = _timed(partial(state_at, log, head))
     history = alternate(histories, repetitions)
     state_samples = alternate(states, repetitions)
     return [
