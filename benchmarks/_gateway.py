@@ -17,7 +17,7 @@ WAIT_S = 60.0
 
 
 @contextlib.contextmanager
-def open_gateway(database: Path, **settings: Any) -> Iterator[Gateway]:
+def open_gateway(database: Path, **settings: Any) -> Iterator[Gateway]:  # noqa: ANN401 - one value for each setting
     """Yield a gateway that has started; it has the demo model."""
     gateway = Gateway(Settings(database_url=url_of(database), model="demo/echo", **settings))
     gateway.start()
