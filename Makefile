@@ -24,7 +24,7 @@ $(INSTALLED_DEV): $(INSTALLED) requirements-dev.lock
 	touch $@
 
 serve: $(INSTALLED)
-	$(BIN)/sessiond serve
+	$(BIN)/sessiond serve $(ARGS)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from actors.session.codec import Codec
 from actors.session.commands import Command
-from actors.session.decide import Rejection
 from actors.session.events import Event
+from actors.session.rejections import Rejection
 
 STREAM = "gateway"
 

@@ -114,6 +114,27 @@ def _tool_completed(committed: Committed, _quote: Quote) -> Line:
     return "session", f"tool_complete name={event.tool_name} call={event.tool_call_id} ok={ok}"
 
 
+def _asked(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.ApprovalRequested)
+    return "session", f"approval_request name={event.tool_name} call={event.tool_call_id}"
+
+
+def _answered_approval(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.ApprovalResolved)
+    approved = "true" if event.approved else "false"
+    return "session", f"approval_resolved call={event.tool_call_id} approved={approved}"
+
+
+def _retried(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.TurnRetried)
+    return "prompt", f"retry attempt={event.attempt} delay_ms={event.delay_ms}: {event.error}"
+
+
+def _compacted(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.ContextCompacted)
+    return "session", f"compacted reason={event.reason} tokens={event.tokens_before}"
+
+
 def _steered(committed: Committed, quote: Quote) -> Line:
     text = quote(_as(committed, e.SteeringReceived).text, STEERING_CHARACTERS)
     return "session", f"steer {text}"
@@ -151,5 +172,9 @@ _SAY: dict[type[e.Event], Callable[[Committed, Quote], Line | None]] = {
     e.MessageCompleted: _answered,
     e.ToolStarted: _tool_started,
     e.ToolCompleted: _tool_completed,
+    e.ApprovalRequested: _asked,
+    e.ApprovalResolved: _answered_approval,
+    e.TurnRetried: _retried,
+    e.ContextCompacted: _compacted,
     e.SteeringReceived: _steered,
 }

@@ -1,27 +1,25 @@
 """Session key -> the actor here: started when needed, stopped when idle."""
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import pykka
 
 from actors.feed import Feed, Reader
 from actors.log_lines import LogLines
-from actors.models.base import Model, ModelRequest
-from actors.models.catalog import ModelCatalog
-from actors.replay import STREAM_PREFIX, decode, state_at, stream_of
-from actors.runs.context import build_context
-from actors.runs.conversation import EndedRun, Recent, message_of
-from actors.runs.run_worker import RunLimits, RunWorker
+from actors.replay import STREAM_PREFIX, state_at, stream_of
+from actors.runs.conversation import EndedRun, Recent
+from actors.runs.launcher import RunLauncher
+from actors.runs.link import VOID, Reported
+from actors.runs.run_worker import RunWorker
 from actors.session import commands as c
-from actors.session.decide import Events, QueueFull, accepted_before
-from actors.session.messages import Message
-from actors.session.state import Run, SessionState
+from actors.session.decide import accepted_before
+from actors.session.rejections import QueueFull
+from actors.session.state import SessionState
 from actors.session_actor import Passivate, Ready, Report, Reports, SessionActor
 from actors.timers import Timers, now_ms
 from persistence.errors import StoreUnavailableError
@@ -60,22 +58,12 @@ class TooManySessions(Exception):
         super().__init__(f"{limit} sessions are loaded; try again.")
 
 
-class RegistrySettings(RunLimits, Protocol):
+class RegistrySettings(Protocol):
     """What the registry reads of the settings."""
 
     idle_minutes: float
     sessions_loaded_max: int
     run_timeout_s: float
-
-
-class RunMemory(Protocol):
-    """Memory, as runs use it."""
-
-    def recaller(self, key: str, run: Run) -> Callable[[Model, Sequence[Message]], str]:
-        """Return what tells a run's model what is remembered."""
-
-    def run_ended(self, ended: EndedRun) -> None:
-        """Remember a run that is over; does not block."""
 
 
 class Loaded:
@@ -96,10 +84,9 @@ class SessionRegistry:
         self,
         log: EventLog,
         writer: GroupCommit,
-        models: ModelCatalog,
+        launcher: RunLauncher,
         timers: Timers,
         log_lines: LogLines,
-        memory: RunMemory,
         settings: Callable[[], RegistrySettings],
         *,
         owner: str,
@@ -108,9 +95,9 @@ class SessionRegistry:
         self.log = log
         self.writer = writer
         self.owner = owner
-        self.models = models
+        self.models = launcher.models
         self.log_lines = log_lines
-        self._memory = memory
+        self._launcher = launcher
         self.draining = False
         self._timers = timers
         self._settings = settings
@@ -201,6 +188,23 @@ class SessionRegistry:
             raise SessionNotFound(key)
         return state
 
+    def compact(self, key: str, principal: str) -> c.Compaction | None:
+        """Have a summary stand for a session's older messages; None where there are none.
+
+        Blocks while the session's model answers. Raises SessionNotFound, ModelError, Rejection
+        when the context has changed meanwhile, or PersistenceError.
+        """
+        state = self.state(key)
+        head = self.log.head(stream_of(key))
+        assert head is not None
+        compaction = self._launcher.compact(head, state)
+        if compaction is not None:
+            command = c.CompactContext(
+                self.now_ms(), compaction, state.context_seq, principal=principal
+            )
+            self._ask(key, command)
+        return compaction
+
     def reader(self, key: str) -> tuple[SessionState, Reader]:
         """Return an existing session's newest state, and a reader of what follows it.
 
@@ -240,31 +244,38 @@ class SessionRegistry:
                     loaded.ref.tell(Passivate())
 
     def end_overdue(self) -> None:
-        """Fail the runs that have taken longer than a run may."""
+        """Fail the runs that have taken longer than a run may; deny what nobody answers.
+
+        The time that a run waits for approvals does not count.
+        """
         limit_s = self._settings().run_timeout_s
         now = self.now_ms()
         for loaded in list(self._loaded.values()):
-            run = None if loaded.feed.state is None else loaded.feed.state.run
-            if run is not None and now - run.started_at > limit_s * 1000:
+            state = loaded.feed.state
+            run = None if state is None else state.run
+            if state is None or run is None:
+                continue
+            if state.pending:
+                if any(each.expires_at <= now for each in state.pending):
+                    _tell(loaded, c.ExpireApprovals(now))
+            elif now - run.started_at - run.waited_ms > limit_s * 1000:
                 error = f"The run took more than {limit_s:g} s."
-                with contextlib.suppress(pykka.ActorDeadError):
-                    loaded.ref.tell(c.FailRun(now, run.prompt_id, error))
+                _tell(loaded, c.FailRun(now, run.prompt_id, error))
 
     def drain(self, grace_s: float) -> None:
         """Begin nothing new, give what runs ``grace_s`` to end, interrupt the rest.
 
-        Blocks until all of that is in the log. Prompts that wait stay in the queue.
+        Blocks until all of that is in the log. Prompts that wait stay in the queue, and what
+        waits for an approval goes on waiting: the next process has it.
         """
         self.draining = True
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline and any(
-            loaded.feed.state is not None and loaded.feed.state.processing
-            for loaded in list(self._loaded.values())
+            _works(loaded.feed.state) for loaded in list(self._loaded.values())
         ):
             time.sleep(DRAIN_POLL_S)
         for key, loaded in list(self._loaded.items()):
-            state = loaded.feed.state
-            if state is not None and state.run is not None:
+            if _works(loaded.feed.state):
                 command = c.InterruptRun(self.now_ms(), "The gateway is stopping.")
                 with contextlib.suppress(Exception):  # the next owner closes it otherwise
                     self.ask(key, command)
@@ -277,24 +288,12 @@ class SessionRegistry:
         state: SessionState,
         recent: Recent,
     ) -> RunWorker:
-        """Begin to work on the state's run, on a thread of its own."""
-        assert state.run is not None
-        worker = RunWorker(
-            _RunSession(actor),
-            state.run.prompt_id,
-            lambda: self.models.find(state.model),
-            lambda model: self._request(head, state, recent, model),
-            self._memory.recaller(state.key, state.run),
-            limits=self._settings(),
-            timers=self._timers,
-            now_ms=self._now_ms,
-        )
-        worker.start()
-        return worker
+        """Begin to work on the state's run, or go on with it, on a thread of its own."""
+        return self._launcher.start(_RunSession(actor), head, state, recent, self._now_ms)
 
     def run_ended(self, ended: EndedRun) -> None:
         """Have the run remembered."""
-        self._memory.run_ended(ended)
+        self._launcher.run_ended(ended)
 
     def gone(self, key: str, actor: pykka.ActorRef[SessionActor], *, failed: bool) -> None:
         """Forget an actor that has stopped; after a failure carry on with its work soon."""
@@ -335,25 +334,15 @@ class SessionRegistry:
             if self._loaded.get(key) is loaded:
                 del self._loaded[key]
 
-    def _request(
-        self, head: Head, state: SessionState, recent: Recent, model: Model
-    ) -> ModelRequest:
-        """Return what the model is told: recent messages, older ones from the log if they fit."""
-        messages = build_context(
-            itertools.chain(recent.newest_first(), self._older(head, state, recent.since + 1)),
-            context_tokens=model.context_tokens,
-            summary=state.summary,
-        )
-        return ModelRequest(messages, thinking_level=state.thinking_level)
 
-    def _older(self, head: Head, state: SessionState, before: int) -> Iterator[Message]:
-        stored = self.log.read(
-            head, after=state.context_seq - 1, before=before, newest_first=True, paged=True
-        )
-        for each in stored:
-            message = message_of(decode(head.stream_id, each))
-            if message is not None:
-                yield message
+def _works(state: SessionState | None) -> bool:
+    """Tell whether something of the session runs that would be lost."""
+    return state is not None and state.processing and not state.resumable
+
+
+def _tell(loaded: Loaded, command: c.Command) -> None:
+    with contextlib.suppress(pykka.ActorDeadError):
+        loaded.ref.tell(command)
 
 
 class _RunSession:
@@ -364,7 +353,7 @@ class _RunSession:
         self._lock = threading.Lock()
         self._reports: list[Report] = []
 
-    def report(self, command: c.RunCommand, done: Callable[[Events], None]) -> None:
+    def report(self, command: c.RunCommand, done: Callable[[Reported], None]) -> None:
         with self._lock:
             self._reports.append(Report(command, done))
             if len(self._reports) > 1:  # the actor has been told and will take this one too
@@ -373,7 +362,7 @@ class _RunSession:
             self._actor.tell(Reports(self._take))
         except pykka.ActorDeadError:
             for report in self._take():
-                report.done(())
+                report.done(VOID)
 
     def _take(self) -> list[Report]:
         with self._lock:

@@ -11,9 +11,10 @@ from actors.feed import Committed, Feed
 from actors.log_lines import LogLines
 from actors.replay import CODEC, state_at, stream_of
 from actors.runs.conversation import Conversation, EndedRun, Recent
+from actors.runs.link import VOID, Reported
 from actors.session import commands as c
 from actors.session.codec import encode_state
-from actors.session.decide import Events, decide
+from actors.session.decide import decide
 from actors.session.events import Event, RunCompleted, RunStarted
 from actors.session.evolve import evolve, fold
 from actors.session.state import STATE_VERSION, SessionState
@@ -31,13 +32,10 @@ _encode_summary = msgspec.json.Encoder().encode
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A command from a run's worker.
-
-    ``done`` gets the events that it led to once they are durable, none when it is void.
-    """
+    """A command from a run's worker; ``done`` gets what it led to once that is durable."""
 
     command: c.RunCommand
-    done: Callable[[Events], None]
+    done: Callable[[Reported], None]
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -118,13 +116,21 @@ class SessionActor(pykka.ThreadingActor):
             self._state = state_at(self._around.log, self._head)
             self._conversation = Conversation(since=self._state.version)
             self._feed.install(self._state)
-            if not self._state.idle:
-                reason = "The process that ran it ended."
-                self._execute([c.InterruptRun(self._around.now_ms(), reason)])
+            self._carry_on()
         except PersistenceError as error:
             logger.exception("Session %s can't be loaded.", self._key)
             self._broken = error  # what waits in the inbox gets this error, then comes the stop
             self.stop()
+
+    def _carry_on(self) -> None:
+        """Go on with a run that only waits for approvals; close any other that was open."""
+        state = self._state
+        if state.run is not None and state.resumable:
+            if not state.pending:
+                self._start_run(Recent((), state.version))
+        elif not state.idle:
+            reason = "The process that ran it ended."
+            self._execute([c.InterruptRun(self._around.now_ms(), reason)])
 
     def on_receive(self, message: c.Command | Reports | Ready | Passivate) -> int:
         """Handle one message; each kind says what it does."""
@@ -151,7 +157,7 @@ class SessionActor(pykka.ThreadingActor):
         self._leave(failed=True)
 
     def _take_reports(self, reports: Sequence[Report]) -> int:
-        decided: list[Events] = []
+        decided: list[Reported] = []
         try:
             return self._execute([report.command for report in reports], decided=decided)
         except Exception as error:
@@ -162,27 +168,28 @@ class SessionActor(pykka.ThreadingActor):
             return self._execute(self._failing_run(error))
         finally:
             for index, report in enumerate(reports):
-                report.done(decided[index] if index < len(decided) else ())
+                report.done(decided[index] if index < len(decided) else VOID)
 
     def _execute(
         self,
         commands: Sequence[c.Command],
-        decided: list[Events] | None = None,
+        decided: list[Reported] | None = None,
     ) -> int:
         """Carry out the commands as one append; return the seq of the first event, or 0.
 
-        ``decided`` gets the events of each command.
+        ``decided`` gets what each command led to.
         """
         self._require_unbroken()
         asked: list[tuple[str, Event]] = []
         state = self._state
         for command in commands:
             new = decide(command, state, hold=self._around.draining)
+            first_seq = state.version + 1
             state = fold(state, new)
             principal = "" if isinstance(command, c.RunCommand) else command.principal
             asked.extend([(principal, event) for event in new])
             if decided is not None:
-                decided.append(new)
+                decided.append(Reported(new, first_seq))
         if not asked:
             return 0
         committed, new_events = self._prepare(asked)
@@ -248,7 +255,11 @@ class SessionActor(pykka.ThreadingActor):
     def _follow_run(
         self, before: SessionState, state: SessionState, committed: Sequence[Committed]
     ) -> None:
-        """Stop the worker of a run that has ended, start one for a run that has begun."""
+        """Stop the worker of a run that has ended, start one for a run that has begun.
+
+        The worker of a run that waits for approvals has ended by itself; when all of them are
+        answered another one goes on, in the next process where this one stops.
+        """
         ended, run = before.run, state.run
         if ended is not None and (run is None or run.prompt_id != ended.prompt_id):
             self._stop_run()
@@ -261,9 +272,19 @@ class SessionActor(pykka.ThreadingActor):
                     completed=any(isinstance(each.event, RunCompleted) for each in committed),
                 )
             )
-        if run is not None and (ended is None or run.prompt_id != ended.prompt_id):
-            recent = self._conversation.recent(state.context_seq)
-            self._run = self._around.start_run(self.actor_ref, self._require_head(), state, recent)
+        if state.pending:
+            self._run = None
+        elif run is not None and (
+            ended is None
+            or run.prompt_id != ended.prompt_id
+            or (before.pending and not self._around.draining)
+        ):
+            self._start_run(self._conversation.recent(state.context_seq))
+
+    def _start_run(self, recent: Recent) -> None:
+        self._run = self._around.start_run(
+            self.actor_ref, self._require_head(), self._state, recent
+        )
 
     def _failing_run(self, error: Exception) -> list[c.Command]:
         """Return what ends the run after an error that nobody foresaw."""

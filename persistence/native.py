@@ -4,10 +4,14 @@ Under gevent a blocking system call stops every greenlet, so calls that wait for
 a native thread when they take long. Without gevent they are simply called.
 """
 
+import os
+import posix
+import shutil
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -118,6 +122,108 @@ def run_soon(function: Callable[[], object]) -> None:
         gevent.spawn(function)
     else:
         threading.Thread(target=function, daemon=True).start()
+
+
+def start_native_thread(function: Callable[[], object]) -> None:
+    """Run the function on a thread of the system's own, also where threads are greenlets."""
+    if not _is_patched():
+        threading.Thread(target=function, daemon=True).start()
+        return
+    from gevent import get_hub, monkey
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            get_hub().destroy(destroy_loop=True)  # what waited on this thread made one
+
+    monkey.get_original("_thread", "start_new_thread")(run, ())
+
+
+def spawn_process(
+    command: Sequence[str], environment: Mapping[str, str], streams: tuple[int, int, int]
+) -> int:
+    """Start a process from any thread and return its id; it leads a group of its own.
+
+    It gets the environment, and the streams as its standard ones. Raises OSError and ValueError.
+    gevent's own ways do so from the first thread alone, and it takes away those of subprocess.
+    """
+    path = shutil.which(command[0], path=environment.get("PATH"))
+    if path is None:
+        raise FileNotFoundError(f"there is no program {command[0]}")
+    return posix.posix_spawn(
+        path,
+        list(command),
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(streams)],
+        setpgroup=0,
+        setsigdef=[signal.SIGPIPE],
+    )
+
+
+def has_ended(process_id: int) -> bool:
+    """Tell whether a process that was spawned here has ended; it is gone then."""
+    try:
+        return posix.waitpid(process_id, os.WNOHANG)[0] == process_id
+    except ChildProcessError:
+        return True  # gevent waits for every child once it has started one itself
+
+
+class Wakeup(Protocol):
+    """Wakes one waiter, from any native thread."""
+
+    def wake(self) -> None:
+        """Let the waiter go on, or the next one."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until woken; False when the time is over."""
+
+    def close(self) -> None:
+        """Let go of what the waiter's thread keeps for it; waking then does nothing."""
+
+
+def make_wakeup() -> Wakeup:
+    """Return what lets the calling thread, or greenlet, wait for a native thread."""
+    return _HubWakeup() if _is_patched() else _ThreadWakeup()
+
+
+class _ThreadWakeup:
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        woken = self._woken.wait(timeout_s)
+        self._woken.clear()
+        return woken
+
+    def close(self) -> None:
+        pass
+
+
+class _HubWakeup:
+    """Asks the waiter's hub from another thread: the one thing that a hub can be asked so."""
+
+    def __init__(self) -> None:
+        from gevent import get_hub
+        from gevent.event import Event
+
+        self._woken: Any = Event()
+        self._watcher: Any = get_hub().loop.async_()
+        self._watcher.start(self._woken.set)
+
+    def wake(self) -> None:
+        self._watcher.send()
+
+    def wait(self, timeout_s: float) -> bool:
+        woken = bool(self._woken.wait(timeout_s))
+        self._woken.clear()
+        return woken
+
+    def close(self) -> None:
+        self._watcher.stop()
 
 
 def _is_patched() -> bool:

@@ -39,12 +39,17 @@ class UiMessageStream:
 
     Parts are opened before their first delta and closed before anything else begins: the
     clients throw on a delta without a start, and forget parts that are open at the step's end.
+    With ``resumed`` the stream goes on in the middle of the run, after approvals were answered:
+    the client has the calls already.
     """
 
-    def __init__(self, prompt_id: str) -> None:
+    def __init__(self, prompt_id: str, *, resumed: bool = False) -> None:
         self.done = False
         self._prompt_id = prompt_id
         self._mine = False
+        self._resumed = resumed
+        self._calls_known = resumed
+        self._asked: set[str] = set()
         self._open: tuple[str, str] | None = None
         self._streamed: dict[int, str] = {}
         self._inputs: dict[str, str] = {}
@@ -55,6 +60,9 @@ class UiMessageStream:
         """Yield the chunks of an event; none for another prompt's."""
         if self.done:
             return
+        if self._resumed:
+            self._resumed, self._mine = False, True
+            yield {"type": "start", "messageId": self._prompt_id}
         if isinstance(event, e.RunStarted) and event.prompt_id == self._prompt_id:
             self._mine = True
             yield {"type": "start", "messageId": self._prompt_id}
@@ -69,7 +77,17 @@ class UiMessageStream:
             if translate is not None:
                 yield from translate(self, event)
 
+    def paused(self) -> Iterator[Chunk]:
+        """Yield the chunks that end the stream of a run which waits for approvals."""
+        if self.done or not self._mine:
+            return
+        self.done = True
+        yield from self._close()
+        yield {"type": "finish-step"}
+        yield {"type": "finish", "finishReason": "tool-calls"}
+
     def _turn_started(self, _event: e.TurnStarted) -> Iterator[Chunk]:
+        self._calls_known = False
         self._streamed.clear()
         yield {"type": "start-step"}
 
@@ -105,6 +123,8 @@ class UiMessageStream:
         }
 
     def _input_started(self, tool_call_id: str, tool_name: str) -> Iterator[Chunk]:
+        if self._calls_known:
+            self._inputs.setdefault(tool_call_id, "")
         if tool_call_id not in self._inputs:
             yield from self._close()
             self._inputs[tool_call_id] = ""
@@ -138,12 +158,13 @@ class UiMessageStream:
                     **GATEWAY_TOOL,
                 }
         yield from self._close()
+        self._streamed.clear()  # where the call is made again, its blocks begin anew
         for tool_call_id in [each for each in self._waiting if each not in called]:
             yield {
                 "type": "tool-input-error",
                 "toolCallId": tool_call_id,
                 "toolName": self._waiting.pop(tool_call_id),
-                "input": self._inputs[tool_call_id],
+                "input": self._inputs.pop(tool_call_id),
                 "errorText": NOT_RUN,
                 **GATEWAY_TOOL,
             }
@@ -156,9 +177,32 @@ class UiMessageStream:
         elif text.startswith(streamed) and len(text) > len(streamed):
             yield from self._said(kind, index, text[len(streamed) :])
 
+    def _approval_requested(self, event: e.ApprovalRequested) -> Iterator[Chunk]:
+        self._asked.add(event.tool_call_id)
+        yield {
+            "type": "tool-approval-request",
+            "approvalId": event.approval_id,
+            "toolCallId": event.tool_call_id,
+        }
+
+    def _approval_resolved(self, event: e.ApprovalResolved) -> Iterator[Chunk]:
+        self._asked.add(event.tool_call_id)
+        return iter(())
+
+    def _tool_progressed(self, event: e.ToolProgressed) -> Iterator[Chunk]:
+        data = {"toolCallId": event.tool_call_id, "text": event.text}
+        yield {"type": "data-tool-progress", "data": data, "transient": True}
+
+    def _retried(self, event: e.TurnRetried) -> Iterator[Chunk]:
+        data = {"attempt": event.attempt, "error": event.error, "delayMs": event.delay_ms}
+        yield {"type": "data-retry", "data": data, "transient": True}
+
     def _tool_completed(self, event: e.ToolCompleted) -> Iterator[Chunk]:
         yield from self._input_started(event.tool_call_id, event.tool_name)
         self._waiting.pop(event.tool_call_id, None)
+        if event.outcome == "denied" and event.tool_call_id in self._asked:
+            yield {"type": "tool-output-denied", "toolCallId": event.tool_call_id}
+            return
         if event.is_error:
             yield {
                 "type": "tool-output-error",
@@ -209,6 +253,10 @@ _CHUNKS: dict[type[e.Event], Callable[[UiMessageStream, Any], Iterator[Chunk]]] 
     e.ThinkingDelta: UiMessageStream._thinking,
     e.ToolInputDelta: UiMessageStream._tool_input,
     e.MessageCompleted: UiMessageStream._message_completed,
+    e.ApprovalRequested: UiMessageStream._approval_requested,
+    e.ApprovalResolved: UiMessageStream._approval_resolved,
+    e.ToolProgressed: UiMessageStream._tool_progressed,
+    e.TurnRetried: UiMessageStream._retried,
     e.ToolCompleted: UiMessageStream._tool_completed,
     e.TurnEnded: UiMessageStream._turn_ended,
     e.RunCompleted: UiMessageStream._completed,

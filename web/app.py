@@ -9,6 +9,7 @@ from web.bootstrap import Gateway
 from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
+from web.resources.approvals import ApprovalResource, ApprovalsResource
 from web.resources.base import Route
 from web.resources.chats import (
     ChatResource,
@@ -34,6 +35,7 @@ from web.resources.models import ModelsResource
 from web.resources.openapi import OPENAPI_PATH, OpenApiResource
 from web.resources.sessions import (
     AbortResource,
+    CompactResource,
     ModelResource,
     ReloadResource,
     ResetResource,
@@ -76,6 +78,9 @@ ROUTES: tuple[Route, ...] = (
     ("/sessions/{key}/reset", ResetResource),
     ("/sessions/{key}/reload", ReloadResource),
     ("/sessions/{key}/model", ModelResource),
+    ("/sessions/{key}/compact", CompactResource),
+    ("/sessions/{key}/approvals", ApprovalsResource),
+    ("/sessions/{key}/approvals/{approval_id}", ApprovalResource),
 )
 """Every path that is served without further settings, and what answers there."""
 
@@ -88,7 +93,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     middleware: list[Any] = [  # Falcon types each kind apart
         CrossOrigin(origins),
         Authentication(gateway.tokens, webhooks),
-        Limits(lambda: gateway.settings.body_bytes_max),
+        Limits(lambda: gateway.settings),
     ]
     app = falcon.App(media_type=JSON, middleware=middleware)
     handler = ErrorHandler(gateway.log_lines)

@@ -16,6 +16,7 @@ from actors.memory.keeper import MemoryKeeper
 from actors.memory.service import MemoryService
 from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
+from actors.runs.launcher import RunLauncher
 from actors.session.commands import Command
 from actors.timers import Timers, now_ms
 from persistence.engine import (
@@ -34,6 +35,7 @@ from web.inputs import TokenBody
 from web.live_config import LiveConfig
 from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
 from web.tokens import Tokens, new_token
+from web.tooling import Tooling
 
 SIBLING_WAIT_EXTRA_S = 15.0
 SETTLE_TIMEOUT_S = 2.0
@@ -84,6 +86,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.config = LiveConfig(settings)
         models = ModelCatalog(settings, os.environ)
+        self.tooling = Tooling(settings, lambda: self.settings)
         self._store = Store(settings)
         self.log = self._store.log
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -95,14 +98,22 @@ class Gateway:
         self.memory = MemoryService(
             self.log, self._store.memories, self._store.writer, owner, lambda: self.settings, now_ms
         )
+        launcher = RunLauncher(
+            self.log,
+            models,
+            MemoryKeeper(self.memory, self.log, models, self.timers, lambda: self.settings, now_ms),
+            self.tooling.toolbox,
+            self.timers,
+            lambda: self.settings,
+            lambda: str(uuid.uuid4()),
+        )
         self.registry = SessionRegistry(
             self.log,
             self._store.writer,
-            models,
+            launcher,
             self.timers,
             self.log_lines,
-            MemoryKeeper(self.memory, self.log, models, self.timers, lambda: self.settings, now_ms),
-            lambda: self.config.current,
+            lambda: self.settings,
             owner=owner,
             now_ms=now_ms,
         )
@@ -161,6 +172,7 @@ class Gateway:
                 f"Without a token the gateway serves loopback only, not {self.settings.bind}: "
                 f"set {ENV_PREFIX}TOKEN, issue one by sessiond token, or bind to 127.0.0.1."
             )
+        self.tooling.start()
         self.registry.start(self.settings.primary_session, lambda: str(uuid.uuid4()))
         self.ready = True
         logger.info(
@@ -192,6 +204,7 @@ class Gateway:
             began = time.monotonic()
             self.registry.drain(self.settings.grace_s if grace_s is None else grace_s)
             self.memory.close(SETTLE_TIMEOUT_S)
+            self.tooling.close()
             self.timers.close()
             self._store.close()
             logging.getLogger().removeHandler(self._log_handler)

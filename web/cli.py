@@ -157,7 +157,7 @@ class _clear_errors:  # noqa: N801 - used as a function
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         logging.disable(logging.NOTSET)
         from actors.pi_import import PiFormatError
-        from actors.session.decide import Rejection
+        from actors.session.rejections import Rejection
         from persistence.errors import PersistenceError
         from web.errors import Problem
 

@@ -9,7 +9,7 @@ import msgspec
 
 from actors.log_lines import LogLines
 from actors.registry import Draining, SessionNotFound, TooManySessions
-from actors.session.decide import KeyReused, QueueFull, Rejection
+from actors.session.rejections import ApprovalNotFound, KeyReused, QueueFull, Rejection
 from persistence.errors import CorruptLogError, StoreUnavailableError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -42,7 +42,7 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case SessionNotFound():
+        case SessionNotFound() | ApprovalNotFound():
             return Problem(404, str(error))
         case QueueFull():
             return Problem(429, str(error), headers=retry)

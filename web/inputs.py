@@ -7,7 +7,9 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.models.base import THINKING_LEVELS
+from actors.session.messages import Image
 from web.errors import Problem
+from web.images import images_of
 from web.operations import SCOPES, Refusable
 
 MISSING_TEXT = "Missing text"
@@ -31,6 +33,9 @@ Place = Annotated[
         description="A place in a session's log: an event's seq, or a message's id.",
     ),
 ]
+Images = Annotated[
+    list[str] | None, Meta(description="Pictures as data URLs: PNG, JPEG, GIF or WebP.")
+]
 AnyText = Annotated[Any, Meta(extra_json_schema={"type": ["string", "null"]})]
 
 
@@ -41,18 +46,32 @@ class ChatPrompt(Struct, frozen=True):
     message_id: str = ""
     idempotency_key: str = ""
     metadata: Any = None
+    images: tuple[Image, ...] = ()
+
+
+class Answered(Struct, frozen=True):
+    """A client's answer to a request for approval."""
+
+    approval_id: str
+    approved: bool
+    reason: str = ""
 
 
 class MessagesBody(Refusable, frozen=True):
-    """A prompt."""
+    """A prompt, with pictures as data URLs."""
 
     text: Annotated[str, Meta(min_length=1)]
+    images: Images = None
 
     refusal = (400, MISSING_TEXT)
 
     def __post_init__(self) -> None:
         """Refuse a blank text."""
         _check_text(self.text, MISSING_TEXT)
+
+    def found(self) -> ChatPrompt:
+        """Return the prompt. Raises Problem 422 for pictures that can't be used."""
+        return ChatPrompt(self.text, images=images_of(self.images or ()))
 
 
 class ChatBody(Refusable, frozen=True):
@@ -65,21 +84,34 @@ class ChatBody(Refusable, frozen=True):
     ] = None
     trigger: AnyText = None
     metadata: Any = None
+    images: Images = None
 
     def found(self) -> ChatPrompt:
         """Return the prompt. Raises Problem 400 without text, 422 for text that can't be kept."""
+        images = images_of(self.images or ())
         for value in (self.text, self.prompt):
             if isinstance(value, str) and value.strip():
-                return ChatPrompt(_check_text(value, MISSING_USER_MESSAGE))
+                return ChatPrompt(_check_text(value, MISSING_USER_MESSAGE), images=images)
         messages = self.messages if isinstance(self.messages, list) else []
         for message in reversed(messages):
             if isinstance(message, dict) and message.get("role") == "user":
                 message_id = message.get("id")
                 if not isinstance(message_id, str) or self.trigger == REGENERATE:
                     message_id = ""  # the same message is to be answered once more
-                text = _check_text(_text_of(message), MISSING_USER_MESSAGE)
-                return ChatPrompt(text, message_id)
+                images += images_of(_image_urls(message))
+                text = _check_text(_text_of(message), MISSING_USER_MESSAGE, images)
+                return ChatPrompt(text, message_id, images=images)
         raise Problem(400, MISSING_USER_MESSAGE)
+
+    def answers(self) -> list[Answered]:
+        """Return the answers to requests for approval; none where this is a prompt."""
+        last = self.messages[-1] if isinstance(self.messages, list) and self.messages else None
+        if self.text or self.prompt or not isinstance(last, dict):
+            return []
+        if last.get("role") != "assistant" or not isinstance(last.get("parts"), list):
+            return []
+        answers = [_answer_in(part) for part in last["parts"] if isinstance(part, dict)]
+        return [answer for answer in answers if answer is not None]
 
 
 class WebhookBody(MessagesBody, frozen=True, rename="camel"):
@@ -88,6 +120,20 @@ class WebhookBody(MessagesBody, frozen=True, rename="camel"):
     session_key: AnyText = None
     sender: AnyText = None
     metadata: Any = None
+
+
+class ApprovalBody(Refusable, frozen=True):
+    """Whether a tool call may be made; the model is told the reason of a denial."""
+
+    approved: bool
+    reason: Annotated[str, Meta(max_length=1_000)] = ""
+
+    refusal = (422, 'An approval is answered by {"approved": true} or false, and a reason.')
+
+    def __post_init__(self) -> None:
+        """Refuse a reason that can't be kept."""
+        if "\x00" in self.reason:
+            raise Problem(422, "A reason can't hold the character U+0000.")
 
 
 class AbortBody(Refusable, frozen=True):
@@ -293,8 +339,32 @@ def _text_of(message: dict[str, Any]) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _check_text(text: str | None, missing: str) -> str:
-    if text is None or not text.strip():
+def _image_urls(message: dict[str, Any]) -> list[Any]:
+    """Return the pictures among a message's parts, as the AI SDK's clients send files."""
+    parts = message.get("parts")
+    if not isinstance(parts, list):
+        return []
+    return [
+        part.get("url") for part in parts if isinstance(part, dict) and part.get("type") == "file"
+    ]
+
+
+def _answer_in(part: dict[str, Any]) -> Answered | None:
+    approval = part.get("approval")
+    if part.get("state") != "approval-responded" or not isinstance(approval, dict):
+        return None
+    approval_id, approved = approval.get("id"), approval.get("approved")
+    reason = approval.get("reason")
+    if not isinstance(approval_id, str) or not isinstance(approved, bool):
+        return None
+    checked = ApprovalBody(approved, reason[:1_000] if isinstance(reason, str) else "")
+    return Answered(approval_id, approved, checked.reason)
+
+
+def _check_text(text: str | None, missing: str, images: tuple[Image, ...] = ()) -> str:
+    if images and text is None:
+        return ""
+    if text is None or not (text.strip() or images):
         raise Problem(400, missing)
     if "\x00" in text:
         raise Problem(422, "A prompt can't hold the character U+0000.")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from email.message import Message
+from typing import Protocol
 
 import falcon
 
@@ -14,11 +15,18 @@ _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
+class BodySizes(Protocol):
+    """How large a body may be, in bytes; the second where it may hold pictures."""
+
+    body_bytes_max: int
+    image_body_bytes_max: int
+
+
 class Limits:
     """Middleware: refuse what could be read in two ways, or not at all."""
 
-    def __init__(self, body_bytes_max: Callable[[], int]) -> None:
-        self._body_bytes_max = body_bytes_max
+    def __init__(self, sizes: Callable[[], BodySizes]) -> None:
+        self._sizes = sizes
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Check the target as it was sent. Raises Problem 400 or 404."""
@@ -43,10 +51,14 @@ class Limits:
                 raise Problem(400, f"The query parameter {name} is given more than once.")
             if "\x00" in value:
                 raise Problem(400, f"The query parameter {name} can't hold U+0000.")
-        if has_body(request):
-            check_length(request, self._body_bytes_max())
-            _check_type(request)
         described = operation_of(resource, request.method)
+        sizes = self._sizes()
+        bytes_max = sizes.body_bytes_max
+        if described is not None and described.images:
+            bytes_max = max(bytes_max, sizes.image_body_bytes_max)
+        if has_body(request):
+            check_length(request, bytes_max)
+            _check_type(request)
         if described is None:
             return
         if described.query is not None:
@@ -54,7 +66,7 @@ class Limits:
         if described.headers is not None:
             request.context.headers = typed_headers(request, described.headers)
         if described.body is not None and not described.raw_body:
-            request.context.body = typed_body(request, described.body, self._body_bytes_max())
+            request.context.body = typed_body(request, described.body, bytes_max)
 
 
 def _check_type(request: falcon.Request) -> None:

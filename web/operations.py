@@ -12,7 +12,7 @@ ADMIN = "admin"
 AUDIT = "audit"
 SCOPES = {
     READ: "Look at sessions, models and memories.",
-    PROMPT: "Prompt, steer and abort.",
+    PROMPT: "Prompt, steer, approve and abort.",
     AUDIT: "Read the raw log and its proofs.",
     ADMIN: "Everything, also what changes sessions, settings and tokens.",
 }
@@ -39,13 +39,15 @@ class Operation(Struct, frozen=True):
 
     ``scope`` is what its caller must be allowed, None for anybody. ``answers`` has a JSON type,
     a media type, or None for an empty answer, by status; ``errors`` are the statuses of problems
-    beside those that any operation can have. With ``raw_body`` the responder reads it by itself.
+    beside those that any operation can have.
+    With ``raw_body`` the responder reads the body itself; with ``images`` it may be larger.
     """
 
     scope: str | None
     answers: Mapping[int, Any]
     body: type[Refusable] | None = None
     raw_body: bool = False
+    images: bool = False
     query: type[Refusable] | None = None
     headers: type[Refusable] | None = None
     errors: tuple[int, ...] = ()
@@ -58,13 +60,14 @@ def operation(
     *,
     body: type[Refusable] | None = None,
     raw_body: bool = False,
+    images: bool = False,
     query: type[Refusable] | None = None,
     headers: type[Refusable] | None = None,
     errors: tuple[int, ...] = (),
 ) -> Callable[[Responder], Responder]:
     """Say of a responder what it asks for and answers; it finds both in the request's context."""
     described = Operation(
-        scope, answers, body, raw_body, query, headers, errors, _integers_of(query)
+        scope, answers, body, raw_body, images, query, headers, errors, _integers_of(query)
     )
 
     def decorate(responder: Responder) -> Responder:

@@ -4,6 +4,8 @@ from msgspec import Struct
 
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, text_of
+from actors.session.state import SessionState
+from actors.session.summary import ShownApproval, shown_approvals
 
 ABORTED = "aborted"
 
@@ -19,6 +21,15 @@ class Outcome(Struct):
     error: str | None = None
     status: int | None = None
     started: bool = False
+    approvals: list[ShownApproval] = []
+
+    def settle(self, state: SessionState) -> None:
+        """Stop waiting where the run can't go on before somebody approves."""
+        run = state.run
+        if self.status is None and run is not None and run.prompt_id == self.prompt_id:
+            self.approvals = shown_approvals(state)
+            if self.approvals:
+                self.status = 202
 
     def follow(self, event: e.Event) -> None:
         """Take one event into account; those of other prompts change nothing."""

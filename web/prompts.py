@@ -19,6 +19,7 @@ from web.streams import StreamSlot
 PROMPT_ERRORS = (422, 429)
 """How a prompt can be refused."""
 
+APPROVAL_NEEDED = "The run waits for approval of a tool call."
 STOPPED = "The gateway stopped before the prompt's run ended; its events are in the log."
 
 
@@ -43,6 +44,7 @@ def queue_prompt(
         message_id=identified.message_id,
         idempotency_key=identified.idempotency_key,
         metadata=identified.metadata,
+        images=identified.images,
         principal=request.context.access.principal,
     )
     prompt_id, reader = registry.prompt(key, command)
@@ -57,13 +59,29 @@ def answer_when_done(
     prompt: ChatPrompt,
     source: str,
 ) -> None:
-    """Queue a prompt and answer with its result. Raises Problem when the run did not complete."""
+    """Queue a prompt and answer with its result, 202 where its run waits for approvals.
+
+    Raises Problem when the run did not complete.
+    """
     with StreamSlot(gateway):
         try:
             prompt_id, tail = queue_prompt(gateway, request, key, prompt, source)
         except Exception as error:
             raise _as_result(problem_of(error), key) from error
         outcome = _outcome(gateway, tail, prompt_id)
+    if outcome.approvals:
+        needed = Enqueued(
+            ok=False,
+            queued=False,
+            response=outcome.response,
+            error=APPROVAL_NEEDED,
+            session_key=key,
+            prompt_id=prompt_id,
+            approvals=outcome.approvals,
+        )
+        response.status = falcon.HTTP_202
+        response.data = body_of(needed)
+        return
     if outcome.error is not None:
         problem = Problem(outcome.status or 503, outcome.error)
         raise _as_result(problem, key, outcome.response)
@@ -90,8 +108,11 @@ def _outcome(gateway: Gateway, tail: Tail, prompt_id: str) -> Outcome:
     with contextlib.closing(tail):
         while outcome.status is None:
             try:
-                for committed in tail.next(gateway.settings.heartbeat_s):
+                batch = tail.next(gateway.settings.heartbeat_s)
+                for committed in batch:
                     outcome.follow(committed.event)
+                if batch:
+                    outcome.settle(batch[-1].state)
             except FeedClosedError:
                 outcome.status, outcome.error = 503, STOPPED
     return outcome

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.session.summary import SessionSummary
+from actors.session.summary import SessionSummary, ShownApproval
 
 
 class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
@@ -20,6 +20,13 @@ class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning"):
     text: str
 
 
+class FilePart(Struct, frozen=True, tag_field="type", tag="file", rename="camel"):
+    """A picture of a prompt, as a data URL."""
+
+    media_type: str
+    url: str
+
+
 class ToolPart(Struct, frozen=True, tag_field="type", tag="tool-invocation", rename="camel"):
     """A tool call (state ``call``) or its result (``result`` or ``error``)."""
 
@@ -30,7 +37,7 @@ class ToolPart(Struct, frozen=True, tag_field="type", tag="tool-invocation", ren
     result: Any = UNSET
 
 
-Part = TextPart | ReasoningPart | ToolPart
+Part = TextPart | ReasoningPart | FilePart | ToolPart
 
 
 class HistoryMessage(Struct, frozen=True):
@@ -51,6 +58,30 @@ class PromptResult(Struct, frozen=True, rename="camel"):
     error: str | UnsetType = UNSET
 
 
+class Approvals(Struct, frozen=True):
+    """The tool calls that wait for an approval, the oldest first."""
+
+    approvals: list[ShownApproval]
+
+
+class ApprovalAnswer(Struct, frozen=True, rename="camel"):
+    """An approval as it was answered."""
+
+    ok: bool
+    approval_id: str
+    approved: bool
+
+
+class Compacted(Struct, frozen=True, rename="camel"):
+    """Whether there was anything to compact, and what models are told from now on."""
+
+    ok: bool
+    compacted: bool
+    summary: str | UnsetType = UNSET
+    first_kept_seq: int | UnsetType = UNSET
+    tokens_before: int | UnsetType = UNSET
+
+
 class Steered(Struct, frozen=True, rename="camel"):
     """How a text reached a session: mode ``steer`` in the running prompt, else ``queued``."""
 
@@ -60,12 +91,19 @@ class Steered(Struct, frozen=True, rename="camel"):
 
 
 class Enqueued(Struct, frozen=True, rename="camel"):
-    """A prompt that was accepted and is not waited for."""
+    """A prompt that was accepted and is not waited for, or not any longer.
+
+    Where its run waits for approvals ``ok`` and ``queued`` are false, ``approvals`` are what is
+    to be answered, and ``response`` is what was said so far.
+    """
 
     ok: bool
     queued: bool
     session_key: str
     prompt_id: str
+    response: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    approvals: list[ShownApproval] | UnsetType = UNSET
 
 
 class ModelChoice(Struct, frozen=True, rename="camel"):
@@ -118,12 +156,28 @@ class Health(Struct, frozen=True):
     ready: bool
 
 
-class Readiness(Struct, frozen=True):
-    """The same, with how many sessions are loaded."""
+class McpServerShown(Struct, frozen=True, rename="camel"):
+    """An MCP server: its state, how many tools it has, its restarts, and the last error."""
+
+    name: str
+    state: str
+    tools: int
+    restarts: int
+    error: str | UnsetType = UNSET
+
+
+class Readiness(Struct, frozen=True, rename="camel"):
+    """The same, with how many sessions are loaded, and what tools may do and what holds them.
+
+    ``sandbox`` is bubblewrap, landlock, none (each command needs an approval), or unused.
+    """
 
     ok: bool
     ready: bool
     sessions: int
+    tools: str
+    sandbox: str
+    mcp_servers: list[McpServerShown]
 
 
 class SessionList(Struct, frozen=True, rename="camel"):

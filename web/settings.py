@@ -3,17 +3,9 @@
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,49 +14,14 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from web.configured import ConfiguredModel, ConfiguredRule, ConfiguredServer
+
 ENV_PREFIX = "SESSIOND_"
 CONFIG_VARIABLE = "SESSIOND_CONFIG"
-
-DEMO_PROVIDER, DEMO_MODEL = "demo", "echo"
-PROVIDERS = (DEMO_PROVIDER, "openai", "anthropic")
 
 
 class SettingsError(Exception):
     """A setting can't be used; the message says which, why, and where it came from."""
-
-
-class ConfiguredModel(BaseModel):
-    """What is said about a model here, rather than by its provider; prices in USD a million tokens.
-
-    Implements actors.models.catalog.ConfiguredModel.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    provider: str
-    id: str = Field(min_length=1, max_length=200)
-    name: str | None = Field(default=None, min_length=1, max_length=200)
-    context_tokens: int | None = Field(default=None, ge=1)
-    output_tokens_max: int | None = Field(default=None, ge=1)
-    reasoning: bool | None = None
-    vision: bool | None = None
-    input_price: float | None = Field(default=None, ge=0)
-    output_price: float | None = Field(default=None, ge=0)
-
-    @field_validator("provider")
-    @classmethod
-    def _is_known(cls, provider: str) -> str:
-        if provider not in PROVIDERS:
-            raise ValueError(f"it must be one of {', '.join(PROVIDERS)}")
-        return provider
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.provider == DEMO_PROVIDER and self.id != DEMO_MODEL:
-            raise ValueError(f"the only model of {DEMO_PROVIDER} is {DEMO_MODEL}")
-        if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("input_price and output_price come together")
-        return self
 
 
 class Settings(BaseSettings):
@@ -95,6 +52,12 @@ class Settings(BaseSettings):
     model_stall_timeout_s: float = Field(
         120, gt=0, description="Silence after which a model call has failed, in seconds."
     )
+    model_retries_max: int = Field(
+        3, ge=0, le=20, description="How often a failed model call is made again."
+    )
+    model_retry_delay_s: float = Field(
+        1, gt=0, le=60, description="Time before it is, in seconds, doubled each time."
+    )
     models: list[ConfiguredModel] = Field(
         [],
         description="Models to offer besides their providers' lists, and what to say of any model.",
@@ -113,6 +76,51 @@ class Settings(BaseSettings):
     sessions_loaded_max: int = Field(10_000, ge=1, description="Sessions in memory at most.")
     run_timeout_s: float = Field(1_800, gt=0, description="Time a run may take, in seconds.")
     run_turns_max: int = Field(50, ge=1, description="Model calls that a run may make.")
+    system_prompt: str = Field("", description="What every model is told before a conversation.")
+    tools: Literal["none", "read", "write", "all"] = Field(
+        "none", description="What models may do with tools: nothing, read, also write, also run."
+    )
+    tool_modules: list[str] = Field(
+        [], description="Python modules with tools of your own, by name."
+    )
+    tool_rules: list[ConfiguredRule] = Field(
+        [], description="Which tool calls are allowed, asked about, or denied; the first counts."
+    )
+    tool_timeout_s: float = Field(120, gt=0, description="Time a tool may take, in seconds.")
+    tool_output_chars_max: int = Field(
+        50_000, ge=1_000, description="Characters that a model is told of a tool's output."
+    )
+    approval_timeout_s: float = Field(
+        3_600,
+        gt=0,
+        description="Time after which a call that nobody approves is denied, in seconds.",
+    )
+    mcp_servers: list[ConfiguredServer] = Field(
+        [], description="MCP servers whose tools models may use."
+    )
+    workspaces_dir: str = Field(
+        "data/workspaces", description="Folder with the workspaces, one for each session."
+    )
+    sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = Field(
+        "auto", description="What confines commands; auto takes the first that works here."
+    )
+    sandbox_network: bool = Field(
+        default=False, description="Whether commands may use the network."
+    )
+    sandbox_memory_bytes: int = Field(
+        2_147_483_648,
+        ge=16_777_216,
+        description="Memory that a command's process may take, in bytes.",
+    )
+    sandbox_processes_max: int = Field(
+        256, ge=1, description="Processes that a command may have at once."
+    )
+    sandbox_cpu_s: int = Field(
+        600, ge=1, description="Processor time that a command's process may take, in seconds."
+    )
+    sandbox_file_bytes: int = Field(
+        1_073_741_824, ge=1, description="Size of a file that a command writes, in bytes."
+    )
     memory_enabled: bool = Field(
         default=True, description="Whether conversations are remembered and recalled."
     )
@@ -147,6 +155,9 @@ class Settings(BaseSettings):
         300, gt=0, description="Age of a webhook's signature at most, in seconds."
     )
     body_bytes_max: int = Field(1_048_576, ge=1, description="Size of a request's body, in bytes.")
+    image_body_bytes_max: int = Field(
+        20_971_520, ge=1, description="The same where a prompt may hold pictures, in bytes."
+    )
     streams_max: int = Field(
         8_000, ge=1, description="Open streams and waiting prompts of a worker at most."
     )

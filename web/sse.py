@@ -7,7 +7,7 @@ import msgspec
 
 from actors.feed import Committed
 from actors.session import events as e
-from actors.session.messages import AssistantMessage, ToolResultMessage, text_of
+from actors.session.messages import AssistantMessage, Text, ToolResultMessage, text_of
 from actors.session.state import ModelRef, SessionState
 from actors.session.summary import summary_of, with_model
 
@@ -96,6 +96,51 @@ def _tool_completed(event: e.ToolCompleted) -> tuple[str, Fields]:
     }
 
 
+def _tool_progressed(event: e.ToolProgressed) -> tuple[str, Fields]:
+    return "tool_update", {
+        "toolCallId": event.tool_call_id,
+        "toolName": event.tool_name,
+        "partialResult": {"content": [Text(event.text)]},
+    }
+
+
+def _approval_requested(event: e.ApprovalRequested) -> tuple[str, Fields]:
+    return "approval_request", {
+        "approvalId": event.approval_id,
+        "toolCallId": event.tool_call_id,
+        "toolName": event.tool_name,
+        "args": event.arguments,
+        "reason": event.reason,
+        "expiresAt": event.expires_at,
+    }
+
+
+def _approval_resolved(event: e.ApprovalResolved) -> tuple[str, Fields]:
+    return "approval_resolved", {
+        "approvalId": event.approval_id,
+        "toolCallId": event.tool_call_id,
+        "approved": event.approved,
+        "reason": event.reason,
+    }
+
+
+def _turn_retried(event: e.TurnRetried) -> tuple[str, Fields]:
+    return "retry", {
+        "attempt": event.attempt,
+        "error": event.error,
+        "delayMs": event.delay_ms,
+    }
+
+
+def _compacted(event: e.ContextCompacted) -> tuple[str, Fields]:
+    return "context_compacted", {
+        "summary": event.summary,
+        "firstKeptSeq": event.first_kept_seq,
+        "reason": event.reason,
+        "tokensBefore": event.tokens_before,
+    }
+
+
 def tool_result(event: e.ToolCompleted) -> Fields:
     """Return a tool's whole result as clients see it."""
     return {"content": event.content, "details": event.details or {}}
@@ -110,7 +155,12 @@ _FIELDS: dict[type[e.Event], Callable[[Any], tuple[str, Fields]]] = {
     e.ToolInputDelta: _tool_input,
     e.MessageCompleted: _message_completed,
     e.ToolStarted: _tool_started,
+    e.ToolProgressed: _tool_progressed,
     e.ToolCompleted: _tool_completed,
+    e.ApprovalRequested: _approval_requested,
+    e.ApprovalResolved: _approval_resolved,
+    e.TurnRetried: _turn_retried,
+    e.ContextCompacted: _compacted,
     e.RunFailed: lambda event: ("error", {"error": event.error}),
     e.RunInterrupted: lambda event: ("error", {"error": event.reason}),
     e.RunAborted: lambda _event: ("aborted", {}),

@@ -10,15 +10,15 @@ from actors.session.codec import encode_state
 from actors.session.messages import (
     AssistantMessage,
     Block,
+    Image,
     Text,
     Thinking,
-    ToolCall,
     ToolResultMessage,
     text_of,
 )
 from actors.session.state import DraftBlock, SessionState
 from persistence.records import StoredEvent
-from web.schemas import HistoryMessage, Part, ReasoningPart, TextPart, ToolPart
+from web.schemas import FilePart, HistoryMessage, Part, ReasoningPart, TextPart, ToolPart
 
 
 def history_message(stream_id: str, session_id: str, stored: StoredEvent) -> HistoryMessage:
@@ -65,7 +65,10 @@ def _parts(content: tuple[Block, ...]) -> tuple[Part, ...]:
             parts.append(TextPart(block.text))
         elif isinstance(block, Thinking):
             parts.append(ReasoningPart(block.text))
-        elif isinstance(block, ToolCall):
+        elif isinstance(block, Image):
+            url = f"data:{block.media_type};base64,{block.data}"
+            parts.append(FilePart(block.media_type, url))
+        else:
             parts.append(ToolPart(block.id, block.name, block.arguments))
     return tuple(parts)
 

@@ -1,45 +1,29 @@
-"""What the models over vendors' SDKs share: content as it grows, closing a call, and errors.
-
-The SDKs and their HTTP library are imported on first use.
-"""
+"""What the models over vendors' SDKs share: content as it grows, and content as it is told."""
 
 import abc
-import contextlib
-import json
-import socket
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from typing import Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.models.base import Finished, ModelError, Part
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
-from actors.session.messages import AssistantMessage, Block, Text, Thinking, ToolCall, Usage
-
-if TYPE_CHECKING:
-    import httpx2
+from actors.session.messages import (
+    AssistantMessage,
+    Block,
+    Image,
+    Message,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
 
 CONNECT_TIMEOUT_S = 10.0
-CONNECTIONS_MAX = 1_000
-RETRY_AFTER_S_MAX = 60.0
-"""A provider that asks for a longer pause than this is not asked again."""
-ERROR_CHARACTERS_MAX = 500
-KEY_CHARACTERS_MIN = 8
-"""A shorter key is a placeholder, such as "none" for a local server, and no secret."""
-
-STATUS_OF_TYPE = {
-    "api_error": 500,
-    "overloaded_error": 529,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "server_error": 500,
-    "timeout_error": 504,
-}
-"""The status an error would have had, for errors that come when the answer has begun."""
-
-RETRYABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 T = TypeVar("T")
 B = TypeVar("B", bound="OpenBlock")
@@ -61,37 +45,6 @@ class Once(Generic[T]):
             return self._made[0]
 
 
-def http_client(
-    make: Callable[..., "httpx2.Client"],
-    stall_timeout_s: float,
-    connect_timeout_s: float = CONNECT_TIMEOUT_S,
-) -> "httpx2.Client":
-    """Return an HTTP client for one model, made by its SDK's factory of default clients.
-
-    A connection serves one call: closing a call shuts its socket down, which must never be
-    able to reach another call, and nothing stays open between calls.
-    """
-    import httpx2
-
-    return make(
-        timeout=httpx2.Timeout(stall_timeout_s, connect=connect_timeout_s),
-        limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),
-        event_hooks={"response": [_refuse_long_pause]},
-    )
-
-
-def _refuse_long_pause(response: "httpx2.Response") -> None:
-    """Tell the SDK not to wait; its own waits end only when the provider says so."""
-    for header, per_second in (("retry-after", 1), ("retry-after-ms", 1_000)):
-        pause = response.headers.get(header, "0")
-        try:
-            short = float(pause) / per_second <= RETRY_AFTER_S_MAX
-        except ValueError:
-            short = False  # a date: the provider's clock and ours would have to agree
-        if not short:
-            response.headers["x-should-retry"] = "false"
-
-
 def well_formed(text: str) -> str:
     """Return the text with lone surrogates replaced: JSON may hold them, the log may not."""
     try:
@@ -99,6 +52,32 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def without_pictures(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages as they are told to a model that can't see: pictures become notes."""
+    return [
+        replace(each, content=tuple(map(_noted, each.content)))
+        if any(isinstance(block, Image) for block in each.content)
+        else each
+        for each in messages
+    ]
+
+
+def _noted(block: Block) -> Block:
+    if not isinstance(block, Image):
+        return block
+    return Text(f"[Here is a picture ({block.media_type}), which you can't see.]")
+
+
+def fitting_id(call_id: str, pattern: re.Pattern[str]) -> str:
+    """Return a call's id as a provider takes it: the id itself, or one that stands for it.
+
+    Other providers' ids may be longer, or have more characters.
+    """
+    if pattern.fullmatch(call_id):
+        return call_id
+    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"
 
 
 class OpenBlock(abc.ABC):
@@ -210,146 +189,3 @@ class Answer:
         return Finished(
             AssistantMessage(content, 0, self._provider, self._model_id, stop_reason, self.usage)
         )
-
-
-class SdkStream(Protocol):
-    """What this module needs of an SDK's stream of events."""
-
-    response: "httpx2.Response"
-
-
-class Failures:
-    """Tells a vendor's exceptions as ModelError, without the key."""
-
-    def __init__(
-        self,
-        provider: str,
-        api_key: str,
-        stall_timeout_s: float,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    ) -> None:
-        self._provider = provider
-        self._api_key = api_key
-        self._stall_timeout_s = stall_timeout_s
-        self._connect_timeout_s = connect_timeout_s
-
-    @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Raise whatever is raised inside as ModelError."""
-        try:
-            yield
-        except ModelError:
-            raise
-        except Exception as error:
-            raise self._tell(error) from error
-
-    def ended_early(self) -> ModelError:
-        """Return the error for an answer whose end never came."""
-        return ModelError(f"{self._provider} ended its answer early.", retryable=True)
-
-    def _tell(self, error: Exception) -> ModelError:
-        import httpx2
-
-        provider = self._provider
-        for cause in (error, error.__cause__):
-            if isinstance(cause, httpx2.ConnectTimeout):
-                return ModelError(
-                    f"{provider} could not be reached in {self._connect_timeout_s:g} s.",
-                    retryable=True,
-                )
-            if isinstance(cause, httpx2.TimeoutException):
-                return ModelError(
-                    f"{provider} sent nothing for {self._stall_timeout_s:g} s.", retryable=True
-                )
-            if isinstance(cause, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
-                # The text may quote a header, and so the key.
-                return ModelError(f"{provider} can't be called: {type(cause).__name__}.")
-            if isinstance(cause, httpx2.HTTPError | OSError):
-                reason = self._safe(str(cause)) or type(cause).__name__
-                return ModelError(f"The connection to {provider} failed: {reason}", retryable=True)
-        status, body = getattr(error, "status_code", None), getattr(error, "body", None)
-        if status is not None or body is not None:
-            return self._tell_report(status, body)
-        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-            return ModelError(f"{provider} sent something that is not JSON.")
-        return ModelError(
-            f"The call to {provider} failed: {type(error.__cause__ or error).__name__}."
-        )
-
-    def _tell_report(self, status: int | None, body: object) -> ModelError:
-        """Tell an error that the provider itself reported, in its own words."""
-        said = body.get("error", body) if isinstance(body, Mapping) else body
-        report = said if isinstance(said, Mapping) else {"message": said}
-        if status is None or status < HTTPStatus.BAD_REQUEST:
-            status = _status_in(report)  # the answer had begun, and so had a status of its own
-        text = report.get("message") or report.get("detail")
-        reported = "reported an error" if status is None else f"answered {status}"
-        words = f": {self._safe(text)}" if isinstance(text, str) else "."
-        return ModelError(
-            f"{self._provider} {reported}{words}",
-            status=status,
-            retryable=status is not None
-            and (status in RETRYABLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR),
-        )
-
-    def _safe(self, text: str) -> str:
-        if len(self._api_key) >= KEY_CHARACTERS_MIN:
-            text = text.replace(self._api_key, "[key]")
-        return well_formed(" ".join(text.split()))[:ERROR_CHARACTERS_MAX]
-
-
-def _status_in(said: Mapping[str, Any]) -> int | None:
-    code = said.get("code")
-    if isinstance(code, int | str) and str(code).isdecimal() and 400 <= int(code) <= 599:
-        return int(code)
-    for name in (said.get("type"), code):
-        if isinstance(name, str) and name in STATUS_OF_TYPE:
-            return STATUS_OF_TYPE[name]
-    return None
-
-
-class Call:
-    """A model call over an SDK's stream. Implements ModelStream."""
-
-    def __init__(self, stream: SdkStream, parts: Iterator[Part], failures: Failures) -> None:
-        self._response = stream.response
-        self._parts = parts
-        self._failures = failures
-        self._closed = threading.Event()
-
-    def __iter__(self) -> Iterator[Part]:
-        """See ModelStream; what is wrong after close() is that it was closed."""
-        try:
-            with self._failures.told():
-                for part in self._parts:
-                    if self._closed.is_set():
-                        break
-                    yield part
-        except ModelError as error:
-            if not self._closed.is_set():
-                raise
-            raise _closed() from error
-        if self._closed.is_set():
-            raise _closed()
-
-    def close(self) -> None:
-        """See ModelStream; shuts the socket down, so that a blocked read ends at once.
-
-        The response is left to the thread that reads it: closing a socket does not wake a
-        thread that waits for it, and its number may be another socket's by then.
-        """
-        self._closed.set()
-        stream = self._response.extensions.get("network_stream")
-        connection = stream.get_extra_info("socket") if stream is not None else None
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def end(self) -> None:
-        """Close the call and its connection, from the thread that began it."""
-        self.close()
-        self._response.close()
-
-
-def _closed() -> ModelError:
-    return ModelError("The call was closed.")

@@ -1,21 +1,22 @@
 """Models of Anthropic, by its Messages API."""
 
-import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from actors.models._call import calling, http_client
+from actors.models._failures import Failures
 from actors.models._sdk import (
     CONNECT_TIMEOUT_S,
     Answer,
-    Call,
-    Failures,
     Once,
     OpenBlock,
     OpenText,
     OpenThinking,
     OpenToolCall,
-    http_client,
+    fitting_id,
+    without_pictures,
 )
 from actors.models.base import ModelRequest, ModelStream, Part, ToolSpec
 from actors.session.messages import (
@@ -71,7 +72,7 @@ BUDGET_SHARES = {"minimal": 0.0, "low": 0.25, "medium": 0.5, "high": 0.75}
 """The part of the answer's tokens that may go into thinking, by thinking level."""
 
 _WANTS_BUDGET = re.compile(r"-4-5(?:-|$)")
-_NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 B = TypeVar("B", bound=OpenBlock)
 
@@ -79,9 +80,9 @@ B = TypeVar("B", bound=OpenBlock)
 class AnthropicModel:
     """A model behind the Messages API, streamed. Implements Model.
 
-    ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
-    request is sent again up to ``max_retries`` times, an answer that has begun is not. A model
-    without ``reasoning`` is not told how much to think: it would refuse the request.
+    ``stall_timeout_s`` is how long the server may send nothing at all. A model without
+    ``reasoning`` is not told how much to think, and one without ``vision`` is sent no pictures:
+    it would refuse the request.
     """
 
     provider = PROVIDER
@@ -94,31 +95,26 @@ class AnthropicModel:
         api_key: str,
         base_url: str | None = None,
         stall_timeout_s: float = 120.0,
-        max_retries: int = 2,
         context_tokens: int | None = None,
         max_output_tokens: int | None = None,
         reasoning: bool = True,
+        vision: bool = True,
     ) -> None:
         self.model_id = model_id
         self.context_tokens = context_tokens or CONTEXT_TOKENS
         self._max_output_tokens = max_output_tokens or OUTPUT_TOKENS_MAX
         self._reasoning = reasoning
-        self._client = Once(
-            lambda: connect(api_key, base_url, timeout_s=stall_timeout_s, max_retries=max_retries)
-        )
+        self._vision = vision
+        self._client = Once(lambda: connect(api_key, base_url, timeout_s=stall_timeout_s))
         self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
 
-    @contextlib.contextmanager
-    def stream(self, request: ModelRequest) -> Iterator[ModelStream]:
-        """See Model.stream; not to be cancelled until the server has answered."""
-        with self._failures.told():
-            events = self._begin(request)
-        parts = _Parts(events, Answer(PROVIDER, self.model_id), self._failures)
-        call = Call(events, iter(parts), self._failures)
-        try:
-            yield call
-        finally:
-            call.end()
+    def stream(self, request: ModelRequest) -> AbstractContextManager[ModelStream]:
+        """See Model.stream."""
+        return calling(
+            lambda: self._begin(request),
+            lambda events: iter(_Parts(events, Answer(PROVIDER, self.model_id), self._failures)),
+            self._failures,
+        )
 
     def _begin(self, request: ModelRequest) -> "anthropic.Stream[RawMessageStreamEvent]":
         from anthropic import omit
@@ -127,10 +123,11 @@ class AnthropicModel:
         if request.max_output_tokens is not None:
             limit = min(limit, request.max_output_tokens)
         thinking, output = self._thinking(request.thinking_level, limit)
+        told = request.told if self._vision else without_pictures(request.told)
         return self._client.get().messages.create(
             model=self.model_id,
             max_tokens=limit,
-            messages=_messages(request.told),
+            messages=_messages(told),
             system=request.system if request.system.strip() else omit,
             tools=[_tool(tool) for tool in request.tools] or omit,
             thinking=thinking or omit,
@@ -163,10 +160,9 @@ def connect(
     base_url: str | None,
     *,
     timeout_s: float,
-    max_retries: int,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> "anthropic.Anthropic":
-    """Return the SDK's client; it connects when it is used."""
+    """Return the SDK's client; it connects when it is used, and tries once."""
     from anthropic import Anthropic, DefaultHttpxClient
 
     client = http_client(DefaultHttpxClient, timeout_s, connect_timeout_s)
@@ -174,7 +170,7 @@ def connect(
         api_key=api_key,
         base_url=base_url,
         timeout=client.timeout,
-        max_retries=max_retries,
+        max_retries=0,
         http_client=client,
     )
 
@@ -294,7 +290,7 @@ def _blocks(message: Message) -> Iterator["ContentBlockParam"]:
             arguments = block.arguments
             yield {
                 "type": "tool_use",
-                "id": _id(block.id),
+                "id": fitting_id(block.id, _ID),
                 "name": block.name,
                 "input": arguments if isinstance(arguments, dict) else {"input": arguments},
             }
@@ -305,7 +301,7 @@ def _blocks(message: Message) -> Iterator["ContentBlockParam"]:
 def _tool_result(message: ToolResultMessage) -> "ToolResultBlockParam":
     result: ToolResultBlockParam = {
         "type": "tool_result",
-        "tool_use_id": _id(message.tool_call_id),
+        "tool_use_id": fitting_id(message.tool_call_id, _ID),
         "is_error": message.is_error,
     }
     content = [shown for block in message.content for shown in _shown(block)]
@@ -326,8 +322,3 @@ def _shown(block: Block) -> Iterator["TextBlockParam | ImageBlockParam"]:
             "type": "image",
             "source": {"type": "base64", "media_type": media_type, "data": block.data},
         }
-
-
-def _id(call_id: str) -> str:
-    """Return a call's id as the API takes it: other providers' may have more characters."""
-    return _NOT_IN_ID.sub("_", call_id)

@@ -27,7 +27,8 @@ class ModelRequest(Struct, frozen=True):
     Every tool call in it has its result. ``thinking_level`` is one of THINKING_LEVELS, or empty
     where the model is left to itself; a model that can't think does without.
     ``max_output_tokens`` bounds the answer besides the model's own limit. ``recall`` is what the
-    model is told of memory, right after the last user's message.
+    model is told of memory, right after the last user's message. ``attempt`` counts how often
+    the call was made before.
     """
 
     messages: Sequence[Message]
@@ -36,6 +37,7 @@ class ModelRequest(Struct, frozen=True):
     thinking_level: str = ""
     max_output_tokens: int | None = None
     recall: str = ""
+    attempt: int = 0
 
     @property
     def told(self) -> Sequence[Message]:
@@ -48,6 +50,15 @@ class ModelRequest(Struct, frozen=True):
         return [*self.messages[:after], recalled, *self.messages[after:]]
 
 
+def new_call_id(request: ModelRequest, index: int) -> str:
+    """Return an id for a tool call that came without one, and is block ``index`` of its answer.
+
+    No other call of the session has it: what is told grows, or its last message is a later one.
+    """
+    last = request.messages[-1].timestamp
+    return f"call_{last}_{len(request.messages)}_{request.attempt}_{index}"
+
+
 class Finished(Struct, frozen=True):
     """The last part: the whole message, its timestamp 0."""
 
@@ -58,22 +69,39 @@ Part = TextDelta | ThinkingDelta | ToolInputDelta | Finished
 
 
 class ModelError(Exception):
-    """A model call failed; the message may be shown to the user and holds no secret."""
+    """A model call failed; the message may be shown to the user and holds no secret.
 
-    def __init__(self, message: str, *, status: int | None = None, retryable: bool = False) -> None:
+    ``retryable``: the same call may succeed later, not before ``retry_after_s`` where the
+    provider says so. ``overflow``: what was told does not fit the model's window.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        overflow: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.overflow = overflow
 
 
 class ModelStream(Protocol):
-    """A model call in progress."""
+    """A model call, to be read once."""
 
     def __iter__(self) -> Iterator[Part]:
-        """Yield the parts as they arrive, Finished last. Raises ModelError."""
+        """Make the call, and yield its parts as they arrive, Finished last. Raises ModelError."""
 
     def close(self) -> None:
-        """End the call from another thread; the iterator then ends or raises ModelError."""
+        """End the call from any thread, at any time; the iterator then ends or raises ModelError.
+
+        Does not block.
+        """
 
 
 class Model(Protocol):
@@ -88,7 +116,7 @@ class Model(Protocol):
     remembers: bool
 
     def stream(self, request: ModelRequest) -> AbstractContextManager[ModelStream]:
-        """Begin a call; leaving the context ends it. Blocks until the provider answers.
+        """Return a call, which is made when it is read; leaving the context ends it.
 
-        Raises ModelError.
+        Does not block.
         """

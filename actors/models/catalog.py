@@ -201,6 +201,7 @@ class ModelCatalog:
             context_tokens=facts.context_tokens,
             max_output_tokens=_answer_limit(facts),
             reasoning=facts.reasoning is not False,
+            vision=facts.vision is not False,
         )
 
     def _anthropic(self, model_id: str, facts: Facts) -> Model:
@@ -212,6 +213,7 @@ class ModelCatalog:
             context_tokens=facts.context_tokens,
             max_output_tokens=_answer_limit(facts),
             reasoning=facts.reasoning is not False,
+            vision=facts.vision is not False,
         )
 
     def _list(self, fetch: Fetch, provider: str) -> ProviderList:

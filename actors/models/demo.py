@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actors.models.base import Finished, ModelError, ModelRequest, Part
+from actors.models.base import Finished, ModelError, ModelRequest, Part, new_call_id
+from actors.runs.context import CHARACTERS_PER_TOKEN, estimated_tokens
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -29,8 +30,7 @@ from actors.session.messages import (
 PROVIDER = "demo"
 MODEL_ID = "echo"
 NAME = "Echo (demo)"
-CONTEXT_TOKENS = 512
-CHARACTERS_PER_TOKEN = 4
+CONTEXT_TOKENS = 8_192
 
 _DIRECTIVE = re.compile(r"!([A-Za-z_][\w.-]*)(?:\s+(.*))?$")
 
@@ -39,7 +39,7 @@ class DemoModel:
     """Answers a prompt with its own words, ``delay_ms`` apart. Implements Model.
 
     ``deltas`` is how many words the answer has, the prompt's over and over; 0 means as many as
-    the prompt.
+    the prompt. A request's ``max_output_tokens`` is how many words it has at most.
     """
 
     provider = PROVIDER
@@ -71,6 +71,7 @@ class _DemoStream:
         self._closed = threading.Event()
         self._index = itertools.count()
         self._content: list[Block] = []
+        self._cut = False
 
     def close(self) -> None:
         self._closed.set()
@@ -81,20 +82,23 @@ class _DemoStream:
             yield from self._say(f"The tool {last.tool_name} answered: {text_of(last.content)}")
         elif isinstance(last, UserMessage):
             yield from self._answer(text_of(last.content))
-        calls = any(isinstance(block, ToolCall) for block in self._content)
-        output = sum(len(getattr(block, "text", "")) for block in self._content)
+        self._check()
         yield Finished(
             AssistantMessage(
-                tuple(self._content),
-                0,
-                PROVIDER,
-                MODEL_ID,
-                "tool_use" if calls else "stop",
-                Usage(
-                    len(text_of(last.content)) // CHARACTERS_PER_TOKEN,
-                    output // CHARACTERS_PER_TOKEN,
-                ),
+                tuple(self._content), 0, PROVIDER, MODEL_ID, self._stop_reason(), self._usage()
             )
+        )
+
+    def _stop_reason(self) -> str:
+        if any(isinstance(block, ToolCall) for block in self._content):
+            return "tool_use"
+        return "length" if self._cut else "stop"
+
+    def _usage(self) -> Usage:
+        told = sum(map(estimated_tokens, self._request.told))
+        said = sum(len(getattr(block, "text", "")) for block in self._content)
+        return Usage(
+            told + len(self._request.system) // CHARACTERS_PER_TOKEN, said // CHARACTERS_PER_TOKEN
         )
 
     def _answer(self, prompt: str) -> Iterator[Part]:
@@ -131,13 +135,17 @@ class _DemoStream:
         if self._deltas:
             spaced = [*words[:-1], words[-1].rstrip() + " "]
             words = list(itertools.islice(itertools.cycle(spaced), self._deltas))
+        limit = self._request.max_output_tokens
+        if limit is not None and limit < len(words):
+            self._cut = True
+            words = words[:limit]
         for piece in self._paced(words):
             yield TextDelta(index, piece)
         self._content.append(Text("".join(words)))
 
     def _ask(self, name: str, arguments: Any) -> Iterator[Part]:  # noqa: ANN401 - any JSON value
         index = next(self._index)
-        call_id = f"call_{len(self._request.messages)}_{index}"
+        call_id = new_call_id(self._request, index)
         for piece in self._paced(_words(json.dumps(arguments, ensure_ascii=False))):
             yield ToolInputDelta(index, call_id, name, piece)
         self._content.append(ToolCall(call_id, name, arguments))
@@ -146,9 +154,12 @@ class _DemoStream:
         for piece in pieces:
             if self._delay_s:
                 self._closed.wait(self._delay_s)
-            if self._closed.is_set():
-                raise ModelError("The call was closed.")
+            self._check()
             yield piece
+
+    def _check(self) -> None:
+        if self._closed.is_set():
+            raise ModelError("The call was closed.")
 
 
 def _words(text: str) -> list[str]:

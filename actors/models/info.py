@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from actors.session.messages import Usage
+
 
 class Price(Struct, frozen=True):
     """USD per million tokens; None where the source doesn't say."""
@@ -49,3 +51,21 @@ def merged(sources: Iterable[Facts]) -> Facts:
         for field in Facts.__struct_fields__
     }
     return Facts(**first)
+
+
+def cost_of(usage: Usage, price: Price | None) -> float:
+    """Return what a model call cost in USD; 0 where the price is not known.
+
+    What is cached costs as much as other input where nobody says what it costs.
+    """
+    if price is None:
+        return 0.0
+    read = price.input if price.cache_read is None else price.cache_read
+    write = price.input if price.cache_write is None else price.cache_write
+    millionths = (
+        usage.input * price.input
+        + usage.output * price.output
+        + usage.cache_read * read
+        + usage.cache_write * write
+    )
+    return millionths / 1_000_000

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from actors.models import anthropic, openai
-from actors.models._sdk import Failures, well_formed
+from actors.models._failures import Failures
+from actors.models._sdk import well_formed
 from actors.models.base import ModelError
 from actors.models.info import Facts, Price
 from actors.models.known import is_openai_chat
@@ -109,7 +110,7 @@ def anthropic_models(
     with (
         failures.told(),
         anthropic.connect(
-            api_key, base_url, timeout_s=timeout_s, connect_timeout_s=timeout_s, max_retries=0
+            api_key, base_url, timeout_s=timeout_s, connect_timeout_s=timeout_s
         ) as client,
     ):
         page = client.models.list(limit=MODELS_MAX)
@@ -132,7 +133,7 @@ def openai_models(
     with (
         failures.told(),
         openai.connect(
-            api_key, base_url, timeout_s=timeout_s, connect_timeout_s=timeout_s, max_retries=0
+            api_key, base_url, timeout_s=timeout_s, connect_timeout_s=timeout_s
         ) as client,
     ):
         return {

@@ -1,32 +1,42 @@
 """Models of OpenAI and of any server that speaks its Chat Completions: Ollama, vLLM and others."""
 
-import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import count
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from actors.models._call import calling, http_client
+from actors.models._failures import Failures
 from actors.models._sdk import (
     CONNECT_TIMEOUT_S,
     Answer,
-    Call,
-    Failures,
     Once,
     OpenText,
     OpenThinking,
     OpenToolCall,
-    http_client,
+    fitting_id,
+    without_pictures,
 )
-from actors.models.base import ModelError, ModelRequest, ModelStream, Part, ToolSpec
+from actors.models.base import (
+    ModelError,
+    ModelRequest,
+    ModelStream,
+    Part,
+    ToolSpec,
+    new_call_id,
+)
 from actors.session.messages import (
     AssistantMessage,
     Block,
     Image,
-    Message,
     Text,
     ToolCall,
     ToolResultMessage,
     Usage,
+    UserMessage,
     text_of,
 )
 
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
         ChatCompletionContentPartParam,
         ChatCompletionMessageFunctionToolCallParam,
         ChatCompletionMessageParam,
+        ChatCompletionToolMessageParam,
         ChatCompletionToolParam,
     )
     from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
@@ -58,12 +69,18 @@ STOP_REASONS = {
 }
 
 
+TOOL_FAILED = "[The tool failed.]"
+"""Begins a failed tool's answer, for which the protocol has no sign of its own."""
+
+_ID = re.compile(r".{1,40}", re.DOTALL)
+
+
 class OpenAIModel:
     """A model behind Chat Completions, streamed. Implements Model.
 
-    ``stall_timeout_s`` is how long the server may send nothing at all; a refused or failed
-    request is sent again up to ``max_retries`` times, an answer that has begun is not. A model
-    without ``reasoning`` is not told how much to think: it would refuse the request.
+    ``stall_timeout_s`` is how long the server may send nothing at all. A model without
+    ``reasoning`` is not told how much to think, and one without ``vision`` is sent no pictures:
+    it would refuse the request.
     """
 
     provider = PROVIDER
@@ -76,33 +93,29 @@ class OpenAIModel:
         api_key: str,
         base_url: str | None = None,
         stall_timeout_s: float = 120.0,
-        max_retries: int = 2,
         context_tokens: int | None = None,
         max_output_tokens: int | None = None,
         reasoning: bool = True,
+        vision: bool = True,
     ) -> None:
         self.model_id = model_id
         self.context_tokens = context_tokens or CONTEXT_TOKENS
         self._base_url = base_url
         self._max_output_tokens = max_output_tokens
         self._reasoning = reasoning
-        self._client = Once(
-            lambda: connect(api_key, base_url, timeout_s=stall_timeout_s, max_retries=max_retries)
-        )
+        self._vision = vision
+        self._client = Once(lambda: connect(api_key, base_url, timeout_s=stall_timeout_s))
         self._failures = Failures(PROVIDER, api_key, stall_timeout_s)
 
-    @contextlib.contextmanager
-    def stream(self, request: ModelRequest) -> Iterator[ModelStream]:
-        """See Model.stream; not to be cancelled until the server has answered."""
-        with self._failures.told():
-            chunks = self._begin(request)
-        answer = Answer(PROVIDER, self.model_id)
-        parts = _Parts(chunks, answer, self._failures, len(request.messages))
-        call = Call(chunks, iter(parts), self._failures)
-        try:
-            yield call
-        finally:
-            call.end()
+    def stream(self, request: ModelRequest) -> AbstractContextManager[ModelStream]:
+        """See Model.stream."""
+        return calling(
+            lambda: self._begin(request),
+            lambda chunks: iter(
+                _Parts(chunks, Answer(PROVIDER, self.model_id), self._failures, request)
+            ),
+            self._failures,
+        )
 
     def _begin(self, request: ModelRequest) -> "Stream[ChatCompletionChunk]":
         from openai import omit
@@ -114,7 +127,7 @@ class OpenAIModel:
         own = is_own(self._base_url)
         return self._client.get().chat.completions.create(
             model=self.model_id,
-            messages=_messages(request),
+            messages=_messages(request, vision=self._vision),
             tools=[_tool(tool) for tool in request.tools] or omit,
             reasoning_effort=(
                 cast("ReasoningEffort", effort) if effort not in ("", "off") else omit
@@ -131,10 +144,9 @@ def connect(
     base_url: str | None,
     *,
     timeout_s: float,
-    max_retries: int,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> "OpenAI":
-    """Return the SDK's client; it connects when it is used."""
+    """Return the SDK's client; it connects when it is used, and tries once."""
     from openai import DefaultHttpxClient, OpenAI
 
     client = http_client(DefaultHttpxClient, timeout_s, connect_timeout_s)
@@ -142,7 +154,7 @@ def connect(
         api_key=api_key or NO_KEY,
         base_url=base_url,
         timeout=client.timeout,
-        max_retries=max_retries,
+        max_retries=0,
         http_client=client,
     )
 
@@ -160,12 +172,12 @@ class _Parts:
         chunks: "Stream[ChatCompletionChunk]",
         answer: Answer,
         failures: Failures,
-        messages: int,
+        request: ModelRequest,
     ) -> None:
         self._chunks = chunks
         self._answer = answer
         self._failures = failures
-        self._messages = messages
+        self._request = request
         self._calls: dict[int, tuple[str | None, OpenToolCall]] = {}
 
     def __iter__(self) -> Iterator[Part]:
@@ -203,7 +215,7 @@ class _Parts:
         given, block = self._calls.get(delta.index, (None, None))
         if block is None or (given and delta.id and delta.id != given):
             index = self._answer.next_index
-            call_id = delta.id or f"call_{self._messages}_{index}"
+            call_id = delta.id or new_call_id(self._request, index)
             name = (delta.function.name if delta.function else None) or ""
             block = self._answer.open(OpenToolCall(index, call_id, name))
             self._calls[delta.index] = delta.id, block
@@ -235,37 +247,55 @@ def _tool(tool: ToolSpec) -> "ChatCompletionToolParam":
     }
 
 
-def _messages(request: ModelRequest) -> list["ChatCompletionMessageParam"]:
+def _messages(request: ModelRequest, *, vision: bool) -> list["ChatCompletionMessageParam"]:
     told: list[ChatCompletionMessageParam] = []
     if request.system:
         told.append({"role": "system", "content": request.system})
-    pictures: list[Image] = []
-    for message in request.told:
-        # A tool's answer can hold text only, and nothing may come between two of them.
-        if pictures and not isinstance(message, ToolResultMessage):
+    numbers = count(1)
+    pictures: list[Block] = []
+    for message in request.told if vision else without_pictures(request.told):
+        if isinstance(message, ToolResultMessage):
+            told.append(_tool_result(message, pictures, numbers))
+            continue
+        if pictures:
             told.append({"role": "user", "content": _content(pictures)})
             pictures = []
         told.extend(_message(message))
-        if isinstance(message, ToolResultMessage):
-            pictures += [block for block in message.content if isinstance(block, Image)]
     if pictures:
         told.append({"role": "user", "content": _content(pictures)})
     return told
 
 
-def _message(message: Message) -> Iterator["ChatCompletionMessageParam"]:
-    if isinstance(message, ToolResultMessage):
-        yield {
-            "role": "tool",
-            "tool_call_id": message.tool_call_id,
-            "content": text_of(message.content),
-        }
-    elif isinstance(message, AssistantMessage):
+def _message(message: UserMessage | AssistantMessage) -> Iterator["ChatCompletionMessageParam"]:
+    if isinstance(message, AssistantMessage):
         yield from _assistant(message)
-    elif any(isinstance(block, Image) for block in message.content):
+    elif len(message.content) > 1 or any(isinstance(each, Image) for each in message.content):
         yield {"role": "user", "content": _content(message.content)}
     else:
         yield {"role": "user", "content": text_of(message.content)}
+
+
+def _tool_result(
+    message: ToolResultMessage, pictures: list[Block], numbers: Iterator[int]
+) -> "ChatCompletionToolMessageParam":
+    """Return a tool's answer, and add its pictures to those of the answers around it.
+
+    An answer can hold text only, and nothing may come between two of them: its pictures are
+    numbered, and follow the last one in a user's message.
+    """
+    lines = [TOOL_FAILED] if message.is_error else []
+    for block in message.content:
+        if isinstance(block, Text):
+            lines.append(block.text)
+        elif isinstance(block, Image):
+            number = next(numbers)
+            lines.append(f"[Picture {number} is shown below.]")
+            pictures += [Text(f"Picture {number}:"), block]
+    return {
+        "role": "tool",
+        "tool_call_id": fitting_id(message.tool_call_id, _ID),
+        "content": "\n".join(lines),
+    }
 
 
 def _assistant(
@@ -283,7 +313,7 @@ def _call(call: ToolCall) -> "ChatCompletionMessageFunctionToolCallParam":
     arguments = msgspec.json.encode(call.arguments).decode()
     return {
         "type": "function",
-        "id": call.id,
+        "id": fitting_id(call.id, _ID),
         "function": {"name": call.name, "arguments": arguments},
     }
 

@@ -24,10 +24,14 @@ class Recent(Struct, frozen=True):
 
     def newest_first(self) -> Iterator[Message]:
         """Yield the messages."""
+        return (message for _seq, message in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Message]]:
+        """Yield the messages with their seqs, the newest first."""
         for seq, message, _tokens in reversed(self.kept):
             if seq <= self.since:
                 return
-            yield message
+            yield seq, message
 
 
 class EndedRun(Struct, frozen=True):

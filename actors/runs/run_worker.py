@@ -1,34 +1,25 @@
-"""One run: the model, its tools, the model again, until it stops. On a thread of its own."""
+"""One run: the model, its tools, the model again, until it stops. On a thread of its own.
 
-import itertools
+It begins with what the log says: where the last answer's tool calls have no results yet, a run
+that waited for approvals goes on with them.
+"""
+
 import logging
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from actors.models.base import Finished, Model, ModelError, ModelRequest, ModelStream
-from actors.runs.checks import check_message
-from actors.runs.conversation import result_of
-from actors.runs.deltas import DeltaGatherer
+from actors.models.base import Model, ModelError, ModelRequest, ToolSpec
+from actors.runs.compaction import needs_compaction
+from actors.runs.compactor import Compactor
+from actors.runs.context import build_context
+from actors.runs.link import Numbered, Reported, RunLink, RunOver
+from actors.runs.model_call import Answered, CallFailed, ModelCaller
+from actors.runs.tool_calls import ToolCaller
+from actors.runs.transcript import Transcript
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.decide import Events
-from actors.session.messages import (
-    AssistantMessage,
-    Block,
-    Message,
-    Text,
-    ToolCall,
-    ToolResultMessage,
-    UserMessage,
-)
-from actors.timers import Timers
+from actors.session.messages import AssistantMessage, Message
 from persistence.native import run_soon
-
-PARTS_BETWEEN_YIELDS = 32
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +30,26 @@ class RunLimits(Protocol):
     run_turns_max: int
 
 
-class Session(Protocol):
-    """The session's actor, as its run sees it; a session that is gone takes no reports."""
+class Brief(Protocol):
+    """What a run needs to know before its first model call; asked for on the run's thread."""
 
-    def report(self, command: c.RunCommand, done: Callable[[Events], None]) -> None:
-        """Report; ``done`` gets the events it led to once they are durable, none if void."""
+    turn: int
+    thinking_level: str
 
+    def model(self) -> Model:
+        """Return the session's model. Raises ModelError."""
 
-class RunOver(Exception):
-    """The session has ended this run; there is nobody to report to."""
+    def transcript(self, model: Model) -> Transcript:
+        """Return the conversation so far, as the log has it."""
+
+    def system(self) -> str:
+        """Return what a model is told before the conversation."""
+
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return the tools that a model may ask for now."""
+
+    def recall(self, model: Model, messages: Sequence[Message]) -> str:
+        """Return what is remembered of the last user's message."""
 
 
 class RunWorker:
@@ -55,154 +57,127 @@ class RunWorker:
 
     def __init__(
         self,
-        session: Session,
-        prompt_id: str,
-        model: Callable[[], Model],
-        request: Callable[[Model], ModelRequest],
-        recall: Callable[[Model, Sequence[Message]], str],
-        *,
+        link: RunLink,
+        brief: Brief,
+        models: ModelCaller,
+        tools: ToolCaller,
+        compactor: Compactor,
         limits: RunLimits,
-        timers: Timers,
-        now_ms: Callable[[], int],
     ) -> None:
-        self._session = session
-        self._prompt_id = prompt_id
-        self._find_model = model
-        self._make_request = request
-        self._recall = recall
+        self._link = link
+        self._brief = brief
+        self._models = models
+        self._tools = tools
+        self._compactor = compactor
         self._limits = limits
-        self._timers = timers
-        self._now_ms = now_ms
-        self._over = False
-        self._waiting: threading.Event | None = None
-        self._stream: ModelStream | None = None
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
         run_soon(self._run)
 
     def cancel(self) -> None:
-        """Stop at the next part of the model's answer; does not block."""
-        self._over = True
-        waiting = self._waiting
-        if waiting is not None:
-            waiting.set()
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+        """Stop whatever is being done; does not block."""
+        self._link.cancel()
 
     def _run(self) -> None:
         try:
             self._converse()
         except RunOver:
             pass
+        except CallFailed as failed:
+            self._fail(str(failed), failed.deltas)
         except ModelError as error:
             self._fail(str(error))
         except Exception as error:
-            logger.exception("Run %s failed.", self._prompt_id)
+            logger.exception("Run %s failed.", self._link.prompt_id)
             self._fail(f"Internal error: {type(error).__name__}")
 
     def _converse(self) -> None:
-        model = self._find_model()
-        request = self._make_request(model)
-        for _turn in range(self._limits.run_turns_max):
-            request = replace(request, recall=self._recall(model, request.messages))
-            answer, events = self._answer(model, request)
-            calls = [block for block in answer.content if isinstance(block, ToolCall)]
-            results = [self._use_tool(call) for call in calls]
-            if calls:
-                events = self._ask(c.NextTurn(self._now_ms(), self._prompt_id, answer))
-            elif e.RunCompleted in map(type, events):
-                return
-            request = replace(
-                request,
-                messages=[*request.messages, answer, *results, *_told(events)],
-            )
+        model = self._brief.model()
+        transcript = self._brief.transcript(model)
+        for _turn in range(self._brief.turn, self._limits.run_turns_max + 1):
+            calls = transcript.unanswered()
+            if not calls:
+                answered = self._answer(model, transcript)
+                transcript.extend(_messages_of(answered.reported))
+                calls = transcript.unanswered()
+                if not calls:
+                    if e.RunCompleted in map(type, answered.reported.events):
+                        return
+                    continue  # somebody said more meanwhile: the next turn has begun
+            transcript.extend(self._tools.use(calls))
+            transcript.extend(_messages_of(self._next_turn(transcript.last_answer)))
         raise ModelError(f"The run took more than {self._limits.run_turns_max} turns.")
 
-    def _answer(self, model: Model, request: ModelRequest) -> tuple[AssistantMessage, Events]:
-        """Call the model once; return its answer, and what its session made of it."""
-        gatherer = DeltaGatherer(self._start_message, self._record_deltas, self._timers)
+    def _next_turn(self, answer: AssistantMessage) -> Reported:
+        return self._link.ask(c.NextTurn(self._link.now_ms(), self._link.prompt_id, answer))
+
+    def _answer(self, model: Model, transcript: Transcript) -> Answered:
+        """Call the model; where it says that it was told too much, once more with less."""
+        if needs_compaction(
+            transcript.messages,
+            transcript.summary,
+            model.context_tokens,
+            compacted_at=transcript.compacted_at,
+        ):
+            self._make_room(model, transcript)
         try:
-            with model.stream(request) as stream:
-                self._stream = stream
-                for number, part in enumerate(stream):
-                    if self._over:
-                        raise RunOver
-                    if number % PARTS_BETWEEN_YIELDS == 0:
-                        time.sleep(0)  # a burst of parts must not hold up everyone else
-                    if isinstance(part, Finished):
-                        return self._complete(part.message, gatherer)
-                    gatherer.add(part)
+            return self._models.answer(model, self._request(model, transcript))
+        except CallFailed as failed:
+            if not failed.error.overflow:
+                raise
+            self._models.record_retry(failed, attempt=2)
+            if not self._compact(model, transcript, "overflow"):
+                raise
+        return self._models.answer(model, self._request(model, transcript))
+
+    def _make_room(self, model: Model, transcript: Transcript) -> None:
+        """Compact; where no summary can be had, the oldest messages are left out instead."""
+        try:
+            self._compact(model, transcript, "window")
         except ModelError as error:
-            self._fail(str(error), gatherer.close())
-            raise RunOver from error
-        finally:
-            self._stream = None
-            gatherer.close()
-        self._fail("The model's answer broke off.", gatherer.close())
-        raise RunOver
+            self._link.check()
+            logger.warning("Run %s goes on without a summary: %s", self._link.prompt_id, error)
 
-    def _complete(
-        self, message: AssistantMessage, gatherer: DeltaGatherer
-    ) -> tuple[AssistantMessage, Events]:
-        check_message(message)
-        now = self._now_ms()
-        answer = replace(message, timestamp=now)
-        command = c.CompleteMessage(now, self._prompt_id, gatherer.close(), answer)
-        return answer, self._ask(command)
+    def _compact(self, model: Model, transcript: Transcript, reason: str) -> bool:
+        """Put a summary in place of older messages; tell whether there was anything to cut."""
+        compaction = self._compactor.compact(model, transcript, reason, self._link.on_cancel)
+        if compaction is None:
+            return False
+        self._link.check()
+        link = self._link
+        now = link.now_ms()
+        link.ask(c.CompactRunContext(now, link.prompt_id, compaction))
+        transcript.compact(compaction, now)
+        return True
 
-    def _use_tool(self, call: ToolCall) -> ToolResultMessage:
-        """Run one tool: durable that it starts, then its side effect, then its result."""
-        started = self._ask(
-            c.StartTool(self._now_ms(), self._prompt_id, call.id, call.name, call.arguments)
+    def _request(self, model: Model, transcript: Transcript) -> ModelRequest:
+        messages = build_context(
+            transcript.newest_first(),
+            context_tokens=model.context_tokens,
+            summary=transcript.summary,
         )
-        if isinstance(started[0], e.ToolCompleted):  # somebody's steering comes first
-            return result_of(started[0])
-        content: tuple[Block, ...] = (Text(f"There is no tool named {call.name!r}."),)
-        completed = self._ask(
-            c.CompleteTool(self._now_ms(), self._prompt_id, call.id, call.name, "error", content)
+        return ModelRequest(
+            messages,
+            self._brief.system(),
+            self._brief.tools(),
+            self._brief.thinking_level,
+            recall=self._brief.recall(model, messages),
         )
-        assert isinstance(completed[0], e.ToolCompleted)
-        return result_of(completed[0])
-
-    def _start_message(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
-        command = c.StartMessage(self._now_ms(), self._prompt_id, deltas)
-        self._session.report(command, lambda _events: done())
-
-    def _record_deltas(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
-        command = c.RecordDeltas(self._now_ms(), self._prompt_id, deltas)
-        self._session.report(command, lambda _events: done())
 
     def _fail(self, error: str, deltas: tuple[c.Delta, ...] = ()) -> None:
-        if not self._over:
-            command = c.FailRun(self._now_ms(), self._prompt_id, error, deltas)
-            self._session.report(command, lambda _events: None)
-
-    def _ask(self, command: c.RunCommand) -> Events:
-        """Report, and wait until it is durable. Raises RunOver when it came too late."""
-        durable = self._waiting = threading.Event()
-        answer: list[Events] = []
-
-        def done(events: Events) -> None:
-            answer.append(events)
-            durable.set()
-
-        if not self._over:
-            self._session.report(command, done)
-            durable.wait()
-        self._waiting = None
-        if not answer or not answer[0]:
-            raise RunOver
-        return answer[0]
+        if not self._link.over:
+            link = self._link
+            link.tell(c.FailRun(link.now_ms(), link.prompt_id, error, deltas))
 
 
-def _told(events: Events) -> list[UserMessage]:
-    """Return what was said to the run and is delivered with these events."""
+def _messages_of(reported: Reported) -> list[Numbered]:
+    """Return the model's answer, and what was said to the run and is delivered with it."""
+    numbered = reported.numbered()
+    previous: list[e.Event | None] = [None, *[event for _seq, event in numbered]]
     return [
-        event.message
-        for before, event in itertools.pairwise(events)
-        if isinstance(before, e.SteeringDelivered)
-        and isinstance(event, e.MessageCompleted)
-        and isinstance(event.message, UserMessage)
+        (seq, event.message)
+        for (seq, event), before in zip(numbered, previous, strict=False)
+        if isinstance(event, e.MessageCompleted)
+        and (isinstance(event.message, AssistantMessage) or isinstance(before, e.SteeringDelivered))
     ]

@@ -15,7 +15,7 @@ from actors.session.events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from actors.session.messages import AssistantMessage, Block
+from actors.session.messages import AssistantMessage, Block, Image, Usage
 
 Delta = TextDelta | ThinkingDelta | ToolInputDelta
 Recorded = MessageCompleted | ModelSelected | ContextCompacted
@@ -57,6 +57,7 @@ class QueuePrompt(Command, frozen=True):
     message_id: str = ""
     idempotency_key: str = ""
     metadata: Any = None
+    images: tuple[Image, ...] = ()
 
 
 class Steer(QueuePrompt, frozen=True):
@@ -100,6 +101,43 @@ class AbortRun(Command, frozen=True):
     """End the running prompt; with ``queue`` the waiting ones too."""
 
     queue: bool = False
+
+
+class ResolveApproval(Command, frozen=True):
+    """Approve or deny a tool call that waits; the same answer again changes nothing.
+
+    Rejected with ApprovalNotFound when nothing of that id waits, with ApprovalAnswered after
+    another answer.
+    """
+
+    approval_id: str
+    approved: bool
+    reason: str = ""
+
+
+class ExpireApprovals(Command, frozen=True):
+    """Deny what has waited too long."""
+
+
+class Compaction(Struct, frozen=True):
+    """A summary for what a model was told before ``first_kept_seq``; see ContextCompacted."""
+
+    summary: str
+    first_kept_seq: int
+    reason: str
+    tokens_before: int
+    usage: Usage = Usage()
+
+
+class CompactContext(Command, frozen=True):
+    """Tell models the summary from the next run on.
+
+    Rejected with ContextChanged when the context is not the one that was summarised, which began
+    at ``context_seq``.
+    """
+
+    compaction: Compaction
+    context_seq: int
 
 
 class InterruptRun(Command, frozen=True):
@@ -170,6 +208,49 @@ class NextTurn(RunCommand, frozen=True):
     """All tools of the turn are through: the model is called again."""
 
     message: AssistantMessage
+
+
+class RetryTurn(RunCommand, frozen=True):
+    """The model call failed and will be made again, as this attempt."""
+
+    attempt: int
+    error: str
+    delay_ms: int
+    deltas: tuple[Delta, ...] = ()
+
+
+class CompactRunContext(RunCommand, frozen=True):
+    """The run's next model calls are told the summary."""
+
+    compaction: Compaction
+
+
+class ProgressTool(RunCommand, frozen=True):
+    """A tool that runs has more to show."""
+
+    tool_call_id: str
+    tool_name: str
+    text: str
+
+
+class ToolRequest(Struct, frozen=True):
+    """A tool call that needs an approval, and why."""
+
+    approval_id: str
+    tool_call_id: str
+    tool_name: str
+    arguments: Any
+    reason: str
+
+
+class RequestApprovals(RunCommand, frozen=True):
+    """These calls wait for approval, and the run with them; its worker ends.
+
+    Where somebody's steering comes first they are skipped instead.
+    """
+
+    requests: tuple[ToolRequest, ...]
+    expires_at: int
 
 
 class FailRun(RunCommand, frozen=True):

@@ -12,49 +12,29 @@ from msgspec.structs import replace
 
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.evolve import fold
-from actors.session.messages import (
-    AssistantMessage,
-    Block,
-    Text,
-    Thinking,
-    ToolCall,
-    UserMessage,
-    digest_of_text,
+from actors.session.decide_run import (
+    DECIDE_RUN,
+    TOOL_SKIPPED,
+    aborted,
+    compacted,
+    denied,
+    interrupt_run,
+    resolved,
 )
-from actors.session.state import Accepted, DraftBlock, ModelRef, SessionState
+from actors.session.events import Events
+from actors.session.evolve import fold
+from actors.session.messages import UserMessage, digest_of_prompt, prompt_content
+from actors.session.rejections import (
+    ApprovalAnswered,
+    ApprovalNotFound,
+    ContextChanged,
+    KeyReused,
+    QueueFull,
+    SessionExists,
+)
+from actors.session.state import Accepted, ModelRef, SessionState
 
-Events = tuple[e.Event, ...]
-
-OUTCOME_UNKNOWN = "The process ended while this tool ran: whether it took effect is unknown."
-TOOL_ABORTED = "The tool was stopped: the run was aborted."
-TOOL_SKIPPED = "Skipped due to queued user message."
-
-
-class Rejection(Exception):
-    """Base of the reasons to refuse a command; nothing happened."""
-
-
-class QueueFull(Rejection):
-    """As many prompts wait as the session's queue holds."""
-
-    def __init__(self, pending: int) -> None:
-        super().__init__(f"Queue full ({pending} pending).")
-        self.pending = pending
-
-
-class KeyReused(Rejection):
-    """An idempotency key came again with another text."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"The idempotency key {key!r} was used for another prompt.")
-
-
-class SessionExists(Rejection):
-    """The key already holds a conversation."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"Session {key} already has messages: choose another key.")
+NOBODY_ANSWERED = "nobody answered in time"
 
 
 def decide(command: c.Command, state: SessionState, *, hold: bool = False) -> Events:
@@ -78,7 +58,7 @@ def _create_session(command: c.CreateSession, state: SessionState) -> Events:
 def _queue_prompt(command: c.QueuePrompt, state: SessionState) -> Events:
     accepted = accepted_before(state, command.idempotency_key)
     if accepted is not None:
-        if accepted.digest != digest_of_text(command.text):
+        if accepted.digest != digest_of_prompt(command.text, command.images):
             raise KeyReused(command.idempotency_key)
         return ()
     if not state.idle and len(state.queue) >= command.queue_max:
@@ -93,6 +73,7 @@ def _queue_prompt(command: c.QueuePrompt, state: SessionState) -> Events:
         command.idempotency_key,
         command.metadata,
         command.principal,
+        command.images,
     )
     return (*created, queued)
 
@@ -107,9 +88,10 @@ def accepted_before(state: SessionState, idempotency_key: str) -> Accepted | Non
 def _steer(command: c.Steer, state: SessionState) -> Events:
     if state.run is None or accepted_before(state, command.idempotency_key) is not None:
         return _queue_prompt(command, state)
-    return (
-        e.SteeringReceived(command.prompt_id, command.text, command.at, command.idempotency_key),
+    received = e.SteeringReceived(
+        command.prompt_id, command.text, command.at, command.idempotency_key, command.images
     )
+    return (received, *denied(state, TOOL_SKIPPED, command.at))
 
 
 def _rename_session(command: c.RenameSession, state: SessionState) -> Events:
@@ -148,21 +130,11 @@ def _delete_session(command: c.DeleteSession, state: SessionState) -> Events:
 
 def _stopped(state: SessionState, reason: str, at: int) -> Events:
     """Cancel what waits and abort what runs."""
-    return (*_cancelled(state, reason, at), *_aborted(state, at))
+    return (*_cancelled(state, reason, at), *aborted(state, at))
 
 
 def _cancelled(state: SessionState, reason: str, at: int) -> Events:
     return tuple([e.PromptCancelled(prompt.prompt_id, reason, at) for prompt in state.queue])
-
-
-def _aborted(state: SessionState, at: int) -> Events:
-    if state.run is None:
-        return ()
-    return (
-        *_close_turn(state, "aborted", "aborted", TOOL_ABORTED, at),
-        e.RunAborted(state.run.prompt_id, at),
-        e.SessionSettled(at),
-    )
 
 
 def _import_session(command: c.ImportSession, state: SessionState) -> Events:
@@ -182,145 +154,30 @@ def _rebased(event: c.Recorded, before: int) -> c.Recorded:
 
 def _abort_run(command: c.AbortRun, state: SessionState) -> Events:
     cancelled = _cancelled(state, "aborted", command.at) if command.queue else ()
-    return (*cancelled, *_aborted(state, command.at))
+    return (*cancelled, *aborted(state, command.at))
 
 
-def _interrupt_run(command: c.InterruptRun, state: SessionState) -> Events:
-    if state.run is None:
-        return ()
-    return (
-        *_close_turn(state, "interrupted", "unknown", OUTCOME_UNKNOWN, command.at),
-        e.RunInterrupted(state.run.prompt_id, command.reason, command.at),
-        e.SessionSettled(command.at),
+def _resolve_approval(command: c.ResolveApproval, state: SessionState) -> Events:
+    found = next(
+        (each for each in state.approvals if each.approval_id == command.approval_id), None
     )
+    if found is None:
+        raise ApprovalNotFound(command.approval_id)
+    if found.approved is None:
+        return (resolved(found, command.reason, command.at, approved=command.approved),)
+    if found.approved != command.approved:
+        raise ApprovalAnswered(found)
+    return ()
 
 
-def _start_message(command: c.StartMessage, _state: SessionState) -> Events:
-    return (e.MessageStarted("assistant", command.at), *command.deltas)
+def _expire_approvals(command: c.ExpireApprovals, state: SessionState) -> Events:
+    return denied(state, NOBODY_ANSWERED, command.at, expired_at=command.at)
 
 
-def _record_deltas(command: c.RecordDeltas, _state: SessionState) -> Events:
-    return command.deltas
-
-
-def _complete_message(command: c.CompleteMessage, state: SessionState) -> Events:
-    assert state.run is not None
-    message = command.message
-    started: Events = ()
-    if state.draft_at is None:
-        started = (e.MessageStarted("assistant", command.at),)
-    completed = (*started, *command.deltas, e.MessageCompleted(message))
-    if any(isinstance(block, ToolCall) for block in message.content):
-        return completed
-    if state.steering:
-        return (*completed, *_turn_after(state, message, command.at))
-    return (
-        *completed,
-        e.TurnEnded(state.run.turn, message.stop_reason, command.at, message.usage),
-        e.RunCompleted(state.run.prompt_id, command.at),
-    )
-
-
-def _start_tool(command: c.StartTool, state: SessionState) -> Events:
-    if state.steering:
-        skipped = (Text(TOOL_SKIPPED),)
-        return _tool_completed(
-            e.ToolCompleted(command.tool_call_id, command.tool_name, "skipped", skipped, command.at)
-        )
-    return (e.ToolStarted(command.tool_call_id, command.tool_name, command.arguments, command.at),)
-
-
-def _complete_tool(command: c.CompleteTool, _state: SessionState) -> Events:
-    return _tool_completed(
-        e.ToolCompleted(
-            command.tool_call_id,
-            command.tool_name,
-            command.outcome,
-            command.content,
-            command.at,
-            command.details,
-        )
-    )
-
-
-def _tool_completed(completed: e.ToolCompleted) -> Events:
-    announced = e.MessageStarted("toolResult", completed.at, completed.tool_call_id)
-    return (completed, announced)
-
-
-def _next_turn(command: c.NextTurn, state: SessionState) -> Events:
-    return _turn_after(state, command.message, command.at)
-
-
-def _turn_after(state: SessionState, message: AssistantMessage, at: int) -> Events:
-    """End the turn and begin the next, which is told what was said to the run meanwhile."""
-    assert state.run is not None
-    delivered: list[e.Event] = []
-    for steering in state.steering:
-        delivered.append(e.SteeringDelivered(steering.steering_id, at))
-        delivered.append(e.MessageCompleted(UserMessage((Text(steering.text),), at)))
-    return (
-        e.TurnEnded(state.run.turn, message.stop_reason, at, message.usage),
-        e.TurnStarted(state.run.turn + 1, at),
-        *delivered,
-    )
-
-
-def _fail_run(command: c.FailRun, state: SessionState) -> Events:
-    assert state.run is not None
-    drafted = fold(state, command.deltas)
-    return (
-        *command.deltas,
-        *_close_turn(drafted, "error", "unknown", OUTCOME_UNKNOWN, command.at, error=command.error),
-        e.RunFailed(state.run.prompt_id, command.error, command.at),
-        e.SessionSettled(command.at),
-    )
-
-
-def _close_turn(
-    state: SessionState,
-    stop_reason: str,
-    tool_outcome: str,
-    tool_text: str,
-    at: int,
-    *,
-    error: str = "",
-) -> Events:
-    """Close what is open: the streaming message with what it has, tools, the turn."""
-    closed: list[e.Event] = []
-    if state.draft_at is not None:
-        closed.append(
-            e.MessageCompleted(
-                AssistantMessage(
-                    content=content_of(state.draft),
-                    timestamp=at,
-                    stop_reason=stop_reason,
-                    error=error,
-                )
-            )
-        )
-    for tool in state.tools:
-        closed.extend(
-            _tool_completed(
-                e.ToolCompleted(
-                    tool.tool_call_id, tool.tool_name, tool_outcome, (Text(tool_text),), at
-                )
-            )
-        )
-    if state.run is not None and state.run.turn_open:
-        closed.append(e.TurnEnded(state.run.turn, stop_reason, at))
-    return tuple(closed)
-
-
-def content_of(draft: tuple[DraftBlock, ...]) -> tuple[Block, ...]:
-    """Return the content of a message that broke off: half a tool call is no call."""
-    content: list[Block] = []
-    for block in draft:
-        if block.kind == "text":
-            content.append(Text(block.text))
-        elif block.kind == "thinking":
-            content.append(Thinking(block.text))
-    return tuple(content)
+def _compact_context(command: c.CompactContext, state: SessionState) -> Events:
+    if not state.exists or state.context_seq != command.context_seq:
+        raise ContextChanged(state.key)
+    return (compacted(command.compaction, command.at),)
 
 
 def _and_next_run(events: Events, state: SessionState, at: int) -> Events:
@@ -332,7 +189,7 @@ def _and_next_run(events: Events, state: SessionState, at: int) -> Events:
         *events,
         e.RunStarted(prompt.prompt_id, at),
         e.TurnStarted(1, at),
-        e.MessageCompleted(UserMessage((Text(prompt.text),), at)),
+        e.MessageCompleted(UserMessage(prompt_content(prompt.text, prompt.images), at)),
     )
 
 
@@ -347,12 +204,9 @@ _DECIDE: dict[type[c.Command], Callable[[Any, SessionState], Events]] = {
     c.SelectModel: _select_model,
     c.ImportSession: _import_session,
     c.AbortRun: _abort_run,
-    c.InterruptRun: _interrupt_run,
-    c.StartMessage: _start_message,
-    c.RecordDeltas: _record_deltas,
-    c.CompleteMessage: _complete_message,
-    c.StartTool: _start_tool,
-    c.CompleteTool: _complete_tool,
-    c.NextTurn: _next_turn,
-    c.FailRun: _fail_run,
+    c.InterruptRun: interrupt_run,
+    c.ResolveApproval: _resolve_approval,
+    c.ExpireApprovals: _expire_approvals,
+    c.CompactContext: _compact_context,
+    **DECIDE_RUN,
 }

@@ -12,6 +12,7 @@ from msgspec import Struct
 from actors.session.messages import (
     AssistantMessage,
     Block,
+    Image,
     ToolResultMessage,
     Usage,
     UserMessage,
@@ -90,12 +91,19 @@ class ModelSelected(Event, frozen=True):
 
 
 class ContextCompacted(Event, frozen=True):
-    """The model is told ``summary`` in place of the messages before ``first_kept_seq``."""
+    """The model is told ``summary`` in place of the messages before ``first_kept_seq``.
+
+    ``reason`` is window (it was nearly full), overflow (the provider said it was), or asked.
+    ``tokens_before`` is about what the model was told until then; ``usage`` what the summary took.
+    """
 
     wire_name: ClassVar[str] = "context.compacted"
     summary: str
     first_kept_seq: int
     at: int
+    reason: str = ""
+    tokens_before: int = 0
+    usage: Usage = Usage()
 
 
 class PromptQueued(Event, frozen=True):
@@ -115,6 +123,7 @@ class PromptQueued(Event, frozen=True):
     idempotency_key: str = ""
     metadata: Any = None
     principal: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class PromptCancelled(Event, frozen=True):
@@ -134,6 +143,7 @@ class SteeringReceived(Event, frozen=True):
     text: str
     at: int
     idempotency_key: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class SteeringDelivered(Event, frozen=True):
@@ -191,6 +201,20 @@ class TurnStarted(Event, frozen=True):
 
     wire_name: ClassVar[str] = "turn.started"
     turn: int
+    at: int
+
+
+class TurnRetried(Event, frozen=True):
+    """The turn's model call failed; it is made again ``delay_ms`` later, as the next attempt.
+
+    What had arrived of the answer is a message whose ``stop_reason`` is ``retried``.
+    """
+
+    wire_name: ClassVar[str] = "turn.retried"
+    turn: int
+    attempt: int
+    error: str
+    delay_ms: int
     at: int
 
 
@@ -256,11 +280,48 @@ class ToolStarted(Event, frozen=True):
     at: int
 
 
+class ToolProgressed(Event, frozen=True):
+    """A tool that runs has more to show; its result says it all."""
+
+    wire_name: ClassVar[str] = "tool.progressed"
+    tool_call_id: str
+    tool_name: str
+    text: str
+    at: int
+
+
+class ApprovalRequested(Event, frozen=True):
+    """A tool call waits until somebody approves or denies it; after ``expires_at`` it is denied.
+
+    ``reason`` says why it is asked.
+    """
+
+    wire_name: ClassVar[str] = "approval.requested"
+    approval_id: str
+    tool_call_id: str
+    tool_name: str
+    arguments: Any
+    reason: str
+    at: int
+    expires_at: int
+
+
+class ApprovalResolved(Event, frozen=True):
+    """Somebody decided, or the time was over, or the run was."""
+
+    wire_name: ClassVar[str] = "approval.resolved"
+    approval_id: str
+    tool_call_id: str
+    approved: bool
+    reason: str
+    at: int
+
+
 class ToolCompleted(Event, frozen=True):
     """A tool call has its result, which is a message of the conversation.
 
-    ``outcome`` is ok, error, aborted, skipped (steering came first), or unknown: the process died
-    while the tool ran.
+    ``outcome`` is ok, error, aborted, denied (by a person or a rule), skipped (steering came
+    first), or outcome_unknown: the process died while the tool ran.
     """
 
     wire_name: ClassVar[str] = "tool.completed"
@@ -278,3 +339,5 @@ class ToolCompleted(Event, frozen=True):
 
 
 EVENT_TYPES: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+
+Events = tuple[Event, ...]

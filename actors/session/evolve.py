@@ -12,11 +12,12 @@ from actors.session.messages import (
     Text,
     Usage,
     UserMessage,
-    digest_of_text,
+    digest_of_prompt,
     preview_of,
 )
 from actors.session.state import (
     Accepted,
+    Approval,
     DraftBlock,
     ModelRef,
     OpenTool,
@@ -52,6 +53,7 @@ def _session_created(state: SessionState, event: e.SessionCreated) -> SessionSta
         context_seq=state.version + 1,
         created_at=event.at,
         last_active_at=event.at,
+        workspace_id=event.session_id,
     )
 
 
@@ -70,6 +72,7 @@ def _session_reset(state: SessionState, event: e.SessionReset) -> SessionState:
         model=state.model,
         thinking_level=state.thinking_level,
         accepted=state.accepted,
+        workspace_id=state.workspace_id,
     )
 
 
@@ -83,7 +86,11 @@ def _session_renamed(state: SessionState, event: e.SessionRenamed) -> SessionSta
 
 def _touched(
     state: SessionState,
-    event: e.SessionImported | e.SessionSettled | e.SessionReloaded,
+    event: e.SessionImported
+    | e.SessionSettled
+    | e.SessionReloaded
+    | e.TurnRetried
+    | e.ToolProgressed,
 ) -> SessionState:
     return replace(state, version=state.version + 1, last_active_at=event.at)
 
@@ -105,25 +112,33 @@ def _context_compacted(state: SessionState, event: e.ContextCompacted) -> Sessio
         last_active_at=event.at,
         context_seq=event.first_kept_seq,
         summary=event.summary,
+        compacted_at=event.at,
+        usage=state.usage + event.usage,
+        run_usage=state.run_usage if state.run is None else state.run_usage + event.usage,
     )
 
 
 def _prompt_queued(state: SessionState, event: e.PromptQueued) -> SessionState:
     version = state.version + 1
-    queued = QueuedPrompt(event.prompt_id, event.text, version, event.source, event.principal)
+    queued = QueuedPrompt(
+        event.prompt_id, event.text, version, event.source, event.principal, event.images
+    )
     return replace(
         state,
         version=version,
         last_active_at=event.at,
         queue=(*state.queue, queued),
-        accepted=_remembered(state, event.idempotency_key, event.prompt_id, event.text),
+        accepted=_remembered(state, event, event.prompt_id),
     )
 
 
-def _remembered(state: SessionState, key: str, prompt_id: str, text: str) -> tuple[Accepted, ...]:
-    if not key:
+def _remembered(
+    state: SessionState, event: e.PromptQueued | e.SteeringReceived, prompt_id: str
+) -> tuple[Accepted, ...]:
+    if not event.idempotency_key:
         return state.accepted
-    accepted = Accepted(key, prompt_id, digest_of_text(text), state.version + 1)
+    digest = digest_of_prompt(event.text, event.images)
+    accepted = Accepted(event.idempotency_key, prompt_id, digest, state.version + 1)
     return (*state.accepted, accepted)[-ACCEPTED_MAX:]
 
 
@@ -132,8 +147,8 @@ def _steering_received(state: SessionState, event: e.SteeringReceived) -> Sessio
         state,
         version=state.version + 1,
         last_active_at=event.at,
-        steering=(*state.steering, Steering(event.steering_id, event.text)),
-        accepted=_remembered(state, event.idempotency_key, event.steering_id, event.text),
+        steering=(*state.steering, Steering(event.steering_id, event.text, event.images)),
+        accepted=_remembered(state, event, event.steering_id),
     )
 
 
@@ -162,6 +177,8 @@ def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
         last_active_at=event.at,
         queue=tuple(left),
         run=Run(event.prompt_id, source, principal, event.at, version, seq),
+        run_usage=Usage(),
+        turn_usage=Usage(),
     )
 
 
@@ -178,6 +195,7 @@ def _run_ended(
         draft_at=None,
         draft=(),
         tools=(),
+        approvals=(),
     )
 
 
@@ -188,14 +206,15 @@ def _turn_started(state: SessionState, event: e.TurnStarted) -> SessionState:
 
 def _turn_ended(state: SessionState, event: e.TurnEnded) -> SessionState:
     run = None if state.run is None else replace(state.run, turn_open=False)
-    before, more = state.usage, event.usage
-    usage = Usage(
-        before.input + more.input,
-        before.output + more.output,
-        before.cache_read + more.cache_read,
-        before.cache_write + more.cache_write,
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        run=run,
+        usage=state.usage + event.usage,
+        run_usage=state.run_usage + event.usage,
+        turn_usage=event.usage,
     )
-    return replace(state, version=state.version + 1, last_active_at=event.at, run=run, usage=usage)
 
 
 def _message_started(state: SessionState, event: e.MessageStarted) -> SessionState:
@@ -256,7 +275,13 @@ def _newest_preview(state: SessionState, content: tuple[Block, ...]) -> str | No
 
 def _tool_started(state: SessionState, event: e.ToolStarted) -> SessionState:
     tools = (*state.tools, OpenTool(event.tool_call_id, event.tool_name))
-    return replace(state, version=state.version + 1, last_active_at=event.at, tools=tools)
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        tools=tools,
+        approvals=_approvals_of_others(state, event),
+    )
 
 
 def _tool_completed(state: SessionState, event: e.ToolCompleted) -> SessionState:
@@ -267,7 +292,52 @@ def _tool_completed(state: SessionState, event: e.ToolCompleted) -> SessionState
         last_active_at=event.at,
         message_count=state.message_count + 1,
         tools=left,
+        approvals=_approvals_of_others(state, event),
     )
+
+
+def _approvals_of_others(
+    state: SessionState, event: e.ToolStarted | e.ToolCompleted
+) -> tuple[Approval, ...]:
+    """Return the approvals without that of a call which needs none any more."""
+    if not state.approvals:
+        return ()
+    return tuple([each for each in state.approvals if each.tool_call_id != event.tool_call_id])
+
+
+def _approval_requested(state: SessionState, event: e.ApprovalRequested) -> SessionState:
+    asked = Approval(
+        event.approval_id,
+        event.tool_call_id,
+        event.tool_name,
+        event.arguments,
+        event.at,
+        event.expires_at,
+        reason=event.reason,
+    )
+    return replace(
+        state,
+        version=state.version + 1,
+        last_active_at=event.at,
+        approvals=(*state.approvals, asked),
+    )
+
+
+def _approval_resolved(state: SessionState, event: e.ApprovalResolved) -> SessionState:
+    approvals = tuple(
+        [
+            replace(each, approved=event.approved, reason=event.reason)
+            if each.approval_id == event.approval_id
+            else each
+            for each in state.approvals
+        ]
+    )
+    after = replace(state, version=state.version + 1, last_active_at=event.at, approvals=approvals)
+    if after.run is None or after.pending or not state.pending:
+        return after
+    began = min([each.requested_at for each in state.approvals])
+    waited = after.run.waited_ms + max(0, event.at - began)
+    return replace(after, run=replace(after.run, waited_ms=waited))
 
 
 _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
@@ -291,11 +361,15 @@ _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.RunInterrupted: _run_ended,
     e.TurnStarted: _turn_started,
     e.TurnEnded: _turn_ended,
+    e.TurnRetried: _touched,
     e.MessageStarted: _message_started,
     e.TextDelta: _text_delta,
     e.ThinkingDelta: _thinking_delta,
     e.ToolInputDelta: _tool_input_delta,
     e.MessageCompleted: _message_completed,
     e.ToolStarted: _tool_started,
+    e.ToolProgressed: _touched,
+    e.ApprovalRequested: _approval_requested,
+    e.ApprovalResolved: _approval_resolved,
     e.ToolCompleted: _tool_completed,
 }

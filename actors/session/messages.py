@@ -43,12 +43,26 @@ Block = Text | Thinking | ToolCall | Image
 
 
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
-    """Tokens that a model call took, as its provider counted them."""
+    """Tokens that a model call took, as its provider counted them, and what they cost in USD.
+
+    The cost is 0 where the model's price is not known.
+    """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, more: "Usage") -> "Usage":
+        """Return both together."""
+        return Usage(
+            self.input + more.input,
+            self.output + more.output,
+            self.cache_read + more.cache_read,
+            self.cache_write + more.cache_write,
+            self.cost_usd + more.cost_usd,
+        )
 
 
 class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
@@ -62,7 +76,8 @@ class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant", o
     """What a model answered.
 
     ``stop_reason`` is one of stop, length, tool_use, content_filter, error, aborted,
-    interrupted; with the last three ``content`` is what had arrived by then.
+    interrupted, retried; with the last four ``content`` is what had arrived by then. A call that
+    broke off and is made again leaves a ``retried`` message, which no model is told.
     """
 
     content: tuple[Block, ...]
@@ -104,6 +119,14 @@ def preview_of(text: str) -> str:
     return units.decode("utf-16-le", "ignore")
 
 
-def digest_of_text(text: str) -> str:
+def digest_of_prompt(text: str, images: tuple[Image, ...]) -> str:
     """Return what tells two prompts with the same idempotency key apart."""
-    return sha256(text.encode()).hexdigest()
+    digest = sha256(text.encode())
+    for image in images:
+        digest.update(b"\0" + image.data.encode())
+    return digest.hexdigest()
+
+
+def prompt_content(text: str, images: tuple[Image, ...]) -> tuple[Block, ...]:
+    """Return what a model is told of a prompt: the pictures, then what is said about them."""
+    return (*images, Text(text)) if text or not images else images

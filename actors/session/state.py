@@ -4,12 +4,14 @@ The state holds what decisions need, not the conversation: that stays in the log
 100,000 messages takes no more memory than one of ten.
 """
 
+from typing import Any
+
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.session.messages import Usage
+from actors.session.messages import Image, Usage
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
 
@@ -28,6 +30,7 @@ class QueuedPrompt(Struct, frozen=True, gc=False):
     seq: int
     source: str
     principal: str
+    images: tuple[Image, ...] = ()
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -44,6 +47,7 @@ class Steering(Struct, frozen=True, gc=False):
 
     steering_id: str
     text: str
+    images: tuple[Image, ...] = ()
 
 
 class DraftBlock(Struct, frozen=True, gc=False):
@@ -63,8 +67,24 @@ class OpenTool(Struct, frozen=True):
     tool_name: str
 
 
+class Approval(Struct, frozen=True):
+    """A tool call that may not run before somebody approves; ``approved`` is None till then."""
+
+    approval_id: str
+    tool_call_id: str
+    tool_name: str
+    arguments: Any
+    requested_at: int
+    expires_at: int
+    approved: bool | None = None
+    reason: str = ""
+
+
 class Run(Struct, frozen=True, gc=False):
-    """The run in progress; ``turn`` is 0 before its first turn."""
+    """The run in progress; ``turn`` is 0 before its first turn.
+
+    ``waited_ms`` is how long it has waited for approvals.
+    """
 
     prompt_id: str
     source: str
@@ -74,13 +94,15 @@ class Run(Struct, frozen=True, gc=False):
     prompt_seq: int
     turn: int = 0
     turn_open: bool = False
+    waited_ms: int = 0
 
 
 class SessionState(Struct, frozen=True):
     """A session after ``version`` events of its stream.
 
     ``first_seq`` is the event that began this incarnation of the key: history starts there.
-    ``draft_at`` is None unless an assistant's message streams.
+    ``draft_at`` is None unless an assistant's message streams. ``workspace_id`` names the folder
+    of its tools, the same after a reset. ``run_usage`` and ``turn_usage`` are the newest run's.
     """
 
     key: str
@@ -97,6 +119,7 @@ class SessionState(Struct, frozen=True):
     thinking_level: str = ""
     context_seq: int = 0
     summary: str = ""
+    compacted_at: int = 0
     queue: tuple[QueuedPrompt, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     run: Run | None = None
@@ -104,7 +127,11 @@ class SessionState(Struct, frozen=True):
     draft_at: int | None = None
     draft: tuple[DraftBlock, ...] = ()
     tools: tuple[OpenTool, ...] = ()
+    approvals: tuple[Approval, ...] = ()
     usage: Usage = Usage()
+    run_usage: Usage = Usage()
+    turn_usage: Usage = Usage()
+    workspace_id: str = ""
 
     @property
     def processing(self) -> bool:
@@ -115,6 +142,16 @@ class SessionState(Struct, frozen=True):
     def idle(self) -> bool:
         """Tell whether there is nothing to carry on with."""
         return self.run is None and not self.queue
+
+    @property
+    def pending(self) -> tuple[Approval, ...]:
+        """Return the approvals that nobody has given or refused yet; the run waits for them."""
+        return tuple([each for each in self.approvals if each.approved is None])
+
+    @property
+    def resumable(self) -> bool:
+        """Tell whether the run can go on after its process: approvals are all that is open."""
+        return bool(self.approvals) and not self.tools and self.draft_at is None
 
     def without_draft(self) -> "SessionState":
         """Return the state without the text of the message that streams."""

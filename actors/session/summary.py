@@ -4,11 +4,43 @@ The field names are those of the HTTP contract; times are in milliseconds since 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from actors.session.messages import Usage
 from actors.session.state import ModelRef, SessionState
+
+
+class ShownUsage(Struct, frozen=True, gc=False, rename="camel"):
+    """Tokens and USD; the cost is 0 where prices are not known."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cost_usd: float
+
+
+class ShownUsages(Struct, frozen=True, gc=False):
+    """What the session has used so far, its newest run, and that run's newest turn."""
+
+    session: ShownUsage
+    run: ShownUsage
+    turn: ShownUsage
+
+
+class ShownApproval(Struct, frozen=True, rename="camel"):
+    """A tool call that waits for an approval; it is denied after ``expires_at``."""
+
+    id: str
+    tool_call_id: str
+    tool_name: str
+    args: Any
+    reason: str
+    requested_at: int
+    expires_at: int
 
 
 class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
@@ -27,6 +59,8 @@ class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
     model_id: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
     thinking_level: str | UnsetType = UNSET
+    usage: ShownUsages | UnsetType = UNSET
+    approvals: list[ShownApproval] | UnsetType = UNSET
 
 
 def summary_of(state: SessionState) -> SessionSummary:
@@ -46,6 +80,38 @@ def summary_of(state: SessionState) -> SessionSummary:
         model_id=UNSET if model is None else model.model_id,
         name=state.name or UNSET,
         thinking_level=state.thinking_level or UNSET,
+        usage=_shown_usages(state),
+        approvals=shown_approvals(state) or UNSET,
+    )
+
+
+def shown_approvals(state: SessionState) -> list[ShownApproval]:
+    """Return the tool calls that wait for an approval, the oldest first."""
+    return [
+        ShownApproval(
+            each.approval_id,
+            each.tool_call_id,
+            each.tool_name,
+            each.arguments,
+            each.reason,
+            each.requested_at,
+            each.expires_at,
+        )
+        for each in state.pending
+    ]
+
+
+def _shown_usages(state: SessionState) -> ShownUsages | UnsetType:
+    if state.usage == Usage():
+        return UNSET
+    return ShownUsages(
+        _shown_usage(state.usage), _shown_usage(state.run_usage), _shown_usage(state.turn_usage)
+    )
+
+
+def _shown_usage(usage: Usage) -> ShownUsage:
+    return ShownUsage(
+        usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cost_usd
     )
 
 

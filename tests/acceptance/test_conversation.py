@@ -155,7 +155,7 @@ def test_a_snapshot_has_the_contracts_fields_in_order(gateway: RunningGateway) -
     answer = gateway.get("/sessions/snapshot")
     assert list(answer.body) == ["session"]
     snapshot = answer.body["session"]
-    assert list(snapshot) == SNAPSHOT_FIELDS
+    assert list(snapshot) == [*SNAPSHOT_FIELDS, "usage"]
     assert str(uuid.UUID(snapshot["sessionId"])) == snapshot["sessionId"]
     assert snapshot["sessionKey"] == "snapshot"
     assert snapshot["messageCount"] == 2
@@ -163,6 +163,8 @@ def test_a_snapshot_has_the_contracts_fields_in_order(gateway: RunningGateway) -
     assert snapshot["processing"] is False
     assert snapshot["lastMessagePreview"] == preview[:120]
     assert (snapshot["modelProvider"], snapshot["modelId"]) == ("demo", "echo")
+    assert list(snapshot["usage"]) == ["session", "run", "turn"]
+    assert snapshot["usage"]["turn"]["output"] == len(preview) // 4
     assert 0 < snapshot["createdAt"] <= snapshot["lastActiveAt"] == snapshot["updatedAt"]
 
 
@@ -503,7 +505,7 @@ def test_with_a_token_everything_but_health_wants_it(start_gateway: StartGateway
     for scheme in ("Bearer", "bearer"):
         answer = gateway.get("/ready", Authorization=f"{scheme} swordfish")
         assert answer.status == 200
-        assert list(answer.body) == ["ok", "ready", "sessions"]
+        assert list(answer.body) == ["ok", "ready", "sessions", "tools", "sandbox", "mcpServers"]
     assert "swordfish" not in gateway.log
 
 

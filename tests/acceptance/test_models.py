@@ -33,7 +33,7 @@ DEMO_SHOWN = {
     "modelId": "echo",
     "displayName": "Echo (demo)",
     "capabilities": [],
-    "contextWindow": 512,
+    "contextWindow": 8192,
 }
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from actors.session import events as e
 from tests.acceptance.conftest import OpenGateway
-from tests.acceptance.gateway import RunningGateway, check_log, until
+from tests.acceptance.gateway import RunningGateway, check_log, events, until
 from tests.wire.servers import (
     AnthropicWire,
     Ask,
@@ -44,7 +45,11 @@ def gateway(
     prefix = PROVIDERS[provider][1]
     variables = {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": server.url}
     with open_gateway(
-        variables=variables, worker_class=worker_class, model_stall_timeout_s=1
+        variables=variables,
+        worker_class=worker_class,
+        model_stall_timeout_s=1,
+        model_retries_max=1,
+        model_retry_delay_s=0.01,
     ) as running:
         yield running
         check_log(running.folder, running)
@@ -99,11 +104,30 @@ def test_a_provider_that_refuses_fails_the_run_and_the_next_one_works(
 def test_a_provider_that_stalls_fails_the_run_with_what_had_come(
     gateway: RunningGateway, server: ModelServer
 ) -> None:
+    server.reply([Say(["Wha"]), Stall()])
     server.reply([Say(["Wait"]), Stall()])
     stalled = gateway.post("/sessions/stalled/messages", {"text": "hi"})
     assert stalled.status == 502
     assert "sent nothing for 1 s" in stalled.body["error"]
     assert stalled.body["response"] == "Wait"
+    retried = [
+        each for each in events(gateway.folder, "stalled") if isinstance(each, e.TurnRetried)
+    ]
+    assert [each.attempt for each in retried] == [2]
+
+
+def test_a_call_that_fails_for_a_while_is_made_again(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
+    server.reply(Refuse(429, "Slow down.", {"retry-after": "0"}))
+    server.reply([Say(["At last."]), Finish()])
+    answer = gateway.post("/sessions/busy/messages", {"text": "hi"})
+    assert answer.body["response"] == "At last."
+    (retried,) = [
+        each for each in events(gateway.folder, "busy") if isinstance(each, e.TurnRetried)
+    ]
+    assert retried.delay_ms == 0
+    assert "429: Slow down." in retried.error
 
 
 def test_an_abort_reaches_a_model_that_says_nothing_any_more(

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,13 @@ from actors.models.base import (
     Model,
     ModelError,
     ModelRequest,
-    ModelStream,
     Part,
     ToolSpec,
 )
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
+    Image,
     Text,
     Thinking,
     ToolCall,
@@ -34,7 +32,6 @@ from tests.wire.servers import (
     Ask,
     Cut,
     Finish,
-    Meet,
     ModelServer,
     Raw,
     Recorded,
@@ -52,54 +49,12 @@ KEY = "sk-the-secret-key-0123456789"
 HELLO = ModelRequest((UserMessage((Text("Hello"),), 0),))
 LOOK_UP = ToolSpec("look_up", "Looks a word up.", {"type": "object", "properties": {}})
 STALL_S = 0.2
+CLOSED_WITHIN_S = 0.2
+ROOT = Path(__file__).parents[2]
 
 
-class Reader:
-    """Reads one call on a thread of its own."""
-
-    def __init__(self, model: Model, request: ModelRequest = HELLO) -> None:
-        self.parts: list[Part] = []
-        self.error: ModelError | None = None
-        self.stream: ModelStream | None = None
-        self._model = model
-        self._request = request
-        self._began = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def until_it_waits(self) -> ModelStream:
-        """Return the stream once something has come of it and the thread waits for more."""
-        assert self._began.wait(DEADLINE_S)
-        deadline = time.monotonic() + DEADLINE_S
-        while not self._waits():
-            assert time.monotonic() < deadline
-            assert self._thread.is_alive()
-            self._thread.join(0.001)
-        assert self.stream is not None
-        return self.stream
-
-    def end(self, within_s: float = DEADLINE_S) -> list[Part]:
-        self._thread.join(within_s)
-        assert not self._thread.is_alive()
-        return self.parts
-
-    def _waits(self) -> bool:
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return frame is not None and frame.f_code.co_filename.endswith("_backends/sync.py")
-
-    def _read(self) -> None:
-        try:
-            with self._model.stream(self._request) as stream:
-                self.stream = stream
-                for part in stream:
-                    self.parts.append(part)
-                    self._began.set()
-        except ModelError as error:
-            self.error = error
-
-
-class ModelContract:
-    """Bind ``provider``, ``wire`` and ``make``."""
+class ModelCase:
+    """What tests of a model need. Bind ``provider``, ``wire`` and ``make``."""
 
     provider: str
     wire: Wire
@@ -111,7 +66,7 @@ class ModelContract:
             yield server
 
     def model(self, server: ModelServer, **options: object) -> Model:
-        settings = {"api_key": KEY, "base_url": server.url, "max_retries": 0, **options}
+        settings = {"api_key": KEY, "base_url": server.url, **options}
         return type(self).make(**{"model_id": "test-model", **settings})
 
     def parts(
@@ -141,15 +96,22 @@ class ModelContract:
         self.parts(server, Say(["x"]), Finish(), request=request, **options)
         return server.requests[-1]
 
+    def failed(self, text: str) -> str:
+        """Return how a failed tool's text is told."""
+        return text
+
     def refusal(self, server: ModelServer, refuse: Refuse, **options: object) -> ModelError:
         server.reply(refuse)
         return self.error(server, **options)
 
+
+class ModelContract(ModelCase):
+    """What is said and what comes of it."""
+
     def test_the_sdk_is_imported_on_first_use(self) -> None:
         absent = f"not {{'{self.provider}', 'httpx2'}} & sys.modules.keys()"
         program = f"import sys, actors.models.{self.provider}; assert {absent}"
-        root = Path(__file__).parents[2]
-        subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=DEADLINE_S)
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=DEADLINE_S)
 
     def test_it_knows_its_name_and_its_window(self, server: ModelServer) -> None:
         model = self.model(server, context_tokens=12_345)
@@ -273,8 +235,22 @@ class ModelContract:
         ]
         assert self.wire.told_results(body) == [
             ToldResult("id-1", "A plant."),
-            ToldResult("id-2", "No word."),
+            ToldResult("id-2", self.failed("No word.")),
         ]
+
+    def test_a_model_that_does_not_see_is_told_of_pictures(self, server: ModelServer) -> None:
+        picture = Image("image/png", "aGk=")
+        request = ModelRequest(
+            (
+                UserMessage((Text("Look:"), picture), 0),
+                AssistantMessage((ToolCall("id-1", "look_up", {}),), 0),
+                ToolResultMessage("id-1", "look_up", (Text("Found"), picture), 0),
+            )
+        )
+        assert "aGk=" in str(self.sent(server, request).body)
+        told = str(self.sent(server, request, vision=False).body)
+        assert "aGk=" not in told
+        assert told.count("a picture (image/png)") == 2
 
     @pytest.mark.parametrize("stop_reason", ["stop", "length", "tool_use", "content_filter"])
     def test_the_stop_reason_is_told(self, server: ModelServer, stop_reason: str) -> None:
@@ -310,29 +286,62 @@ class ModelContract:
         assert str(error) == f"{self.provider} answered 429: Slow down."
         assert len(server.requests) == 1
 
-    def test_a_refused_request_is_sent_again(self, server: ModelServer) -> None:
-        server.reply(Refuse(429, "Slow down.", {"Retry-After": "0"}))
-        message = self.message(server, Say(["Here."]), Finish(), max_retries=1)
-        assert message.content == (Text("Here."),)
-        assert len(server.requests) == 2
+    @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
+    def test_what_may_pass_is_retryable_and_is_sent_once(
+        self, server: ModelServer, status: int
+    ) -> None:
+        error = self.refusal(server, Refuse(status, "Not now."))
+        assert (error.status, error.retryable, error.retry_after_s) == (status, True, None)
+        assert not error.overflow
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
+    def test_what_stays_wrong_is_not_retryable(self, server: ModelServer, status: int) -> None:
+        error = self.refusal(server, Refuse(status, "No."))
+        assert (error.status, error.retryable) == (status, False)
 
     @pytest.mark.parametrize(
-        ("header", "pause"),
+        ("headers", "pause_s"),
         [
-            ("Retry-After", "3600"),
-            ("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT"),
-            ("Retry-After-Ms", "3600000"),
+            ({"Retry-After": "3600"}, 3_600.0),
+            ({"Retry-After-Ms": "250", "Retry-After": "1"}, 0.25),
+            ({"Retry-After": "soon"}, None),
         ],
     )
-    def test_a_long_pause_is_not_waited_for(
-        self, server: ModelServer, header: str, pause: str
+    def test_the_pause_that_the_provider_asks_for_is_told(
+        self, server: ModelServer, headers: dict[str, str], pause_s: float | None
     ) -> None:
-        server.reply(Refuse(429, "Come back later.", {header: pause}))
-        reader = Reader(self.model(server, max_retries=1))
-        reader.end()
-        assert reader.error is not None
-        assert reader.error.status == 429
-        assert len(server.requests) == 1
+        error = self.refusal(server, Refuse(429, "Come back later.", headers))
+        assert (error.retryable, error.retry_after_s) == (True, pause_s)
+
+    @pytest.mark.parametrize(("status", "told"), [(500, "false"), (403, "true")])
+    def test_a_provider_may_say_whether_to_try_again(
+        self, server: ModelServer, status: int, told: str
+    ) -> None:
+        error = self.refusal(server, Refuse(status, "Hm.", {"X-Should-Retry": told}))
+        assert error.retryable == (told == "true")
+
+    def test_a_quota_that_is_used_up_does_not_come_back(self, server: ModelServer) -> None:
+        spent = Refuse(429, "Pay first.", fields={"type": "insufficient_quota"})
+        assert not self.refusal(server, spent).retryable
+
+    def test_a_request_that_is_too_large_does_not_fit(self, server: ModelServer) -> None:
+        error = self.refusal(server, Refuse(413, "Too large."))
+        assert (error.overflow, error.retryable) == (True, False)
+
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [
+            (400, "max_tokens: 9000 > 8192, the maximum allowed number of output tokens"),
+            (400, "tool_calls[0].id: string too long. Expected maximum length 40"),
+            (429, "Request too large: reduce the length of the messages to stay in your rate."),
+            (504, "context deadline exceeded"),
+        ],
+    )
+    def test_what_only_sounds_alike_does_fit(
+        self, server: ModelServer, status: int, message: str
+    ) -> None:
+        assert not self.refusal(server, Refuse(status, message)).overflow
 
     def test_a_server_error_is_retryable(self, server: ModelServer) -> None:
         error = self.refusal(server, Refuse(500, "Oh dear."))
@@ -382,49 +391,3 @@ class ModelContract:
         error = self.error(server, Say(["x"]))
         assert str(error) == f"{self.provider} ended its answer early."
         assert error.retryable
-
-    def test_close_ends_a_blocked_read(self, server: ModelServer) -> None:
-        server.reply([Say(["x"]), Stall()])
-        reader = Reader(self.model(server))
-        reader.until_it_waits().close()
-        assert reader.end(within_s=1.0) == [TextDelta(0, "x")]
-        assert str(reader.error) == "The call was closed."
-
-    def test_a_closed_call_ends_at_its_next_part(self, server: ModelServer) -> None:
-        server.reply([Say(["x", "y"]), Finish()])
-        with self.model(server).stream(HELLO) as stream:
-            parts = iter(stream)
-            next(parts)
-            stream.close()
-            stream.close()
-            with pytest.raises(ModelError, match="closed"):
-                next(parts)
-
-    def test_leaving_early_ends_the_call(self, server: ModelServer) -> None:
-        server.reply([Say(["x"]), Stall(), Say(["y"] * 1_000), Finish()])
-        with self.model(server).stream(HELLO) as stream:
-            assert next(iter(stream)) == TextDelta(0, "x")
-
-    def test_two_calls_go_on_at_once(self, server: ModelServer) -> None:
-        both = Meet(threading.Barrier(2))
-        server.reply([both, Say(["one"]), both, Finish()], [both, Say(["two"]), both, Finish()])
-        model = self.model(server)
-        readers = Reader(model), Reader(model)
-        texts = {reader.end()[0] for reader in readers}
-        assert texts == {TextDelta(0, "one"), TextDelta(0, "two")}
-        assert all(isinstance(reader.parts[-1], Finished) for reader in readers)
-
-    def test_closing_one_call_leaves_the_others_alone(self, server: ModelServer) -> None:
-        model = self.model(server)
-        stalled = Say(["x"]), Stall(), Finish()
-        server.reply([Say(["a"]), Finish()], stalled, stalled)
-        with model.stream(HELLO) as finished:
-            list(finished)
-        readers = Reader(model), Reader(model)
-        closed, going_on = [reader.until_it_waits() for reader in readers]
-        closed.close()
-        finished.close()
-        readers[0].end(within_s=1.0)
-        server.released.set()
-        assert isinstance(readers[1].end()[-1], Finished)
-        assert going_on is not closed

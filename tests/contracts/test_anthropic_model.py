@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from actors.session.messages import (
     ToolResultMessage,
     UserMessage,
 )
+from tests.contracts.closing_contract import ClosingContract
 from tests.contracts.list_contract import WHOLE, ListContract
 from tests.contracts.model_contract import HELLO, ModelContract
 from tests.wire.lists import Offer
-from tests.wire.servers import AnthropicWire, Ask, Finish, ModelServer, Say, Think
+from tests.wire.servers import AnthropicWire, Ask, Finish, ModelServer, Refuse, Report, Say, Think
 
 PICTURE_BLOCK = {
     "type": "image",
@@ -94,8 +96,8 @@ class TestAnthropicModel(ModelContract):
         messages = (
             UserMessage((Text("See"), picture), 0),
             UserMessage((Text(" "),), 0),
-            AssistantMessage((Thinking("Hm"), Text(""), ToolCall("f:0", "t", [1])), 0),
-            ToolResultMessage("f:0", "t", (Text(""), picture), 0, is_error=True),
+            AssistantMessage((Thinking("Hm"), Text(""), ToolCall("f_0", "t", [1])), 0),
+            ToolResultMessage("f_0", "t", (Text(""), picture), 0, is_error=True),
             UserMessage((Text("And?"),), 0),
         )
         sent = self.sent(server, ModelRequest(messages))
@@ -113,6 +115,46 @@ class TestAnthropicModel(ModelContract):
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
         ]
+
+    def test_an_id_with_other_characters_is_told_by_another_one(self, server: ModelServer) -> None:
+        ids = ["f:0", "f;0", "f_0", "", "x" * 65]
+        messages = [*HELLO.messages]
+        for each in ids:
+            messages.append(AssistantMessage((ToolCall(each, "t", {}),), 0))
+            messages.append(ToolResultMessage(each, "t", (Text("x"),), 0))
+        body = self.sent(server, ModelRequest(messages)).body
+        told = [call.call_id for call in self.wire.told_calls(body)]
+        assert told == [result.call_id for result in self.wire.told_results(body)]
+        assert len(set(told)) == len(ids)
+        assert told[2] == "f_0"
+        assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in told)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "prompt is too long: 213462 tokens > 200000 maximum",
+            (
+                "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, "
+                "decrease input length or `max_tokens` and try again"
+            ),
+            "Input is too long for requested model.",
+        ],
+    )
+    def test_what_it_says_when_a_prompt_does_not_fit_is_understood(
+        self, server: ModelServer, text: str
+    ) -> None:
+        error = self.refusal(server, Refuse(400, text))
+        assert (error.status, error.overflow, error.retryable) == (400, True, False)
+
+    def test_it_may_be_said_when_the_answer_has_begun(self, server: ModelServer) -> None:
+        error = self.error(server, Say(["x"]), Report("request_too_large", "Too large."))
+        assert (error.status, error.overflow) == (413, True)
+
+
+class TestClosingAnthropicCalls(ClosingContract):
+    provider = "anthropic"
+    wire = AnthropicWire()
+    make = AnthropicModel
 
 
 class TestAnthropicList(ListContract):

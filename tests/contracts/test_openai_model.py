@@ -6,7 +6,7 @@ import pytest
 from actors.models.base import ModelRequest
 from actors.models.info import Facts, Price
 from actors.models.listing import openai_models
-from actors.models.openai import OpenAIModel
+from actors.models.openai import TOOL_FAILED, OpenAIModel
 from actors.session.events import ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -17,13 +17,63 @@ from actors.session.messages import (
     ToolResultMessage,
     UserMessage,
 )
+from tests.contracts.closing_contract import ClosingContract
 from tests.contracts.list_contract import KEY, WHOLE, ListContract
 from tests.contracts.model_contract import HELLO, ModelContract
 from tests.wire.lists import Offer
-from tests.wire.servers import Finish, ModelServer, OpenAIWire, Raw
+from tests.wire.servers import Finish, ModelServer, OpenAIWire, Raw, Refuse
 
 PICTURE = Image("image/png", "aGk=")
 PICTURE_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+
+OVERFLOWS = [
+    # OpenAI, and vLLM and DeepSeek much alike
+    (
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in "
+        "9001 tokens. Please reduce the length of the messages."
+    ),
+    "Your input exceeds the context window of this model. Please adjust your input and try again.",
+    # vLLM
+    (
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens "
+        "(4500 in the messages, 500 in the completion). Please reduce the length of the messages "
+        "or completion."
+    ),
+    "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+    "The engine prompt length 132000 exceeds the max_model_len 131072. Please reduce prompt.",
+    # Ollama
+    "prompt too long; exceeded max context length by 120 tokens",
+    "the input length exceeds the context length",
+    # llama.cpp, before and after it told the numbers
+    "the request exceeds the available context size, try increasing it",
+    "request (9012 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    # LM Studio
+    "The number of tokens to keep from the initial prompt is greater than the context length.",
+    (
+        "Trying to keep the first 9012 tokens when context the overflows. However, the model is "
+        "loaded with context length of only 4096 tokens, which is not enough."
+    ),
+    # OpenRouter
+    (
+        "This endpoint's maximum context length is 131072 tokens. However, you requested about "
+        "150000 tokens (149000 of text input, 1000 in the output)."
+    ),
+    # Gemini
+    "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).",
+    "The input token count exceeds the maximum number of tokens allowed 1048576.",
+    # Mistral
+    (
+        "Prompt contains 65673 tokens and 0 draft tokens, too large for model with 32768 maximum "
+        "context length"
+    ),
+    # Groq, xAI, Kimi, MiniMax, Together, Copilot
+    "Please reduce the length of the messages or completion.",
+    "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+    "Invalid request: Your request exceeded model token limit: 8192 (requested: 9001)",
+    "invalid params, context window exceeds limit",
+    "The input (9001 tokens) is longer than the model's context length (8193 tokens).",
+    "prompt token count of 130000 exceeds the limit of 128000",
+]
 
 
 def deltas(*fields: dict[str, Any]) -> Raw:
@@ -35,6 +85,9 @@ class TestOpenAIModel(ModelContract):
     provider = "openai"
     wire = OpenAIWire()
     make = OpenAIModel
+
+    def failed(self, text: str) -> str:
+        return f"{TOOL_FAILED}\n{text}"
 
     def test_usage_is_asked_for_and_a_missing_key_is_none(self, server: ModelServer) -> None:
         sent = self.sent(server, api_key="")
@@ -62,6 +115,7 @@ class TestOpenAIModel(ModelContract):
             ToolResultMessage("a", "t", (Text("seen"), PICTURE), 0),
             AssistantMessage((Thinking("only"),), 0),
             UserMessage((Text("And?"),), 0),
+            UserMessage((Text("Or"), Text("else?")), 0),
         )
         sent = self.sent(server, ModelRequest(messages, system="Be brief."))
         call = {"type": "function", "id": "a", "function": {"name": "t", "arguments": '{"n":1}'}}
@@ -69,10 +123,77 @@ class TestOpenAIModel(ModelContract):
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": [{"type": "text", "text": "See"}, PICTURE_PART]},
             {"role": "assistant", "content": "I look.", "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "a", "content": "seen"},
-            {"role": "user", "content": [PICTURE_PART]},
+            {
+                "role": "tool",
+                "tool_call_id": "a",
+                "content": "seen\n[Picture 1 is shown below.]",
+            },
+            {"role": "user", "content": [{"type": "text", "text": "Picture 1:"}, PICTURE_PART]},
             {"role": "user", "content": "And?"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Or"}, {"type": "text", "text": "else?"}],
+            },
         ]
+
+    def test_the_pictures_of_several_tools_follow_the_last_of_them(
+        self, server: ModelServer
+    ) -> None:
+        calls = ToolCall("a", "t", {}), ToolCall("b", "t", {})
+        messages = (
+            *HELLO.messages,
+            AssistantMessage(calls, 0),
+            ToolResultMessage("a", "t", (PICTURE,), 0, is_error=True),
+            ToolResultMessage("b", "t", (PICTURE, Text("both")), 0),
+        )
+        first, second, shown = self.sent(server, ModelRequest(messages)).body["messages"][2:]
+        assert first["content"] == f"{TOOL_FAILED}\n[Picture 1 is shown below.]"
+        assert second["content"] == "[Picture 2 is shown below.]\nboth"
+        assert shown["content"] == [
+            {"type": "text", "text": "Picture 1:"},
+            PICTURE_PART,
+            {"type": "text", "text": "Picture 2:"},
+            PICTURE_PART,
+        ]
+
+    def test_an_id_that_is_too_long_is_told_by_another_one(self, server: ModelServer) -> None:
+        long_ids = [f"call_0123456789|fc_0123456789012345678{end}" for end in "0123"]
+        messages = [*HELLO.messages]
+        for each in long_ids:
+            messages.append(AssistantMessage((ToolCall(each, "t", {}),), 0))
+            messages.append(ToolResultMessage(each, "t", (Text("x"),), 0))
+        body = self.sent(server, ModelRequest(messages)).body
+        ids = [call.call_id for call in self.wire.told_calls(body)]
+        assert ids == [result.call_id for result in self.wire.told_results(body)]
+        assert len(set(ids)) == len(long_ids)
+        assert max(map(len, ids)) <= 40
+
+    @pytest.mark.parametrize("text", OVERFLOWS)
+    def test_what_servers_say_when_a_prompt_does_not_fit_is_understood(
+        self, server: ModelServer, text: str
+    ) -> None:
+        error = self.refusal(server, Refuse(400, text))
+        assert (error.status, error.overflow, error.retryable) == (400, True, False)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"code": "context_length_exceeded"}, {"type": "exceed_context_size_error", "code": 400}],
+    )
+    def test_a_code_says_it_without_words(
+        self, server: ModelServer, fields: dict[str, Any]
+    ) -> None:
+        assert self.refusal(server, Refuse(400, "Oh.", fields=fields)).overflow
+
+    def test_what_does_not_fit_is_not_sent_again_whatever_its_status(
+        self, server: ModelServer
+    ) -> None:
+        error = self.refusal(server, Refuse(500, OVERFLOWS[0]))
+        assert (error.status, error.overflow, error.retryable) == (500, True, False)
+
+    def test_it_may_be_said_when_the_answer_has_begun(self, server: ModelServer) -> None:
+        chunk = {"error": {"message": OVERFLOWS[0], "code": "context_length_exceeded"}}
+        error = self.error(server, Raw(f"data: {json.dumps(chunk)}\n\n".encode()))
+        assert (error.status, error.overflow) == (None, True)
 
     def test_thinking_has_another_name_elsewhere(self, server: ModelServer) -> None:
         thought = deltas({"reasoning": "Hm", "content": None})
@@ -81,10 +202,11 @@ class TestOpenAIModel(ModelContract):
     def test_a_call_without_an_id_gets_one(self, server: ModelServer) -> None:
         call = {"index": 0, "function": {"name": "t", "arguments": "{}"}}
         asked = deltas({"tool_calls": [call]})
-        part = self.parts(server, asked, Finish("stop"))[0]
-        assert part == ToolInputDelta(0, "call_1_0", "t", "{}")
-        message = self.message(server, asked, Finish("stop"))
-        assert message.content == (ToolCall("call_1_0", "t", {}),)
+        request = ModelRequest((UserMessage((Text("Hello"),), 7),))
+        part = self.parts(server, asked, Finish("stop"), request=request)[0]
+        assert part == ToolInputDelta(0, "call_7_1_0_0", "t", "{}")
+        message = self.message(server, asked, Finish("stop"), request=request)
+        assert message.content == (ToolCall("call_7_1_0_0", "t", {}),)
         assert message.stop_reason == "tool_use"
 
     def test_calls_of_one_index_are_told_apart_by_their_ids(self, server: ModelServer) -> None:
@@ -92,6 +214,12 @@ class TestOpenAIModel(ModelContract):
         calls = [{"tool_calls": [{"id": name, "function": function}]} for name in "ab"]
         message = self.message(server, deltas(*calls), Finish("tool_use"))
         assert message.content == (ToolCall("a", "t", {}), ToolCall("b", "t", {}))
+
+
+class TestClosingOpenAICalls(ClosingContract):
+    provider = "openai"
+    wire = OpenAIWire()
+    make = OpenAIModel
 
 
 class TestOpenAIList(ListContract):

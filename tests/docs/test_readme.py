@@ -47,6 +47,16 @@ def test_the_first_conversation_goes_as_the_readme_shows(gateway: RunningGateway
     assert '"type":"message_complete","sessionKey":"demo","text":"what a day"' in events
 
 
+def test_the_demo_model_writes_a_file_as_the_readme_shows(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    line = next(each for each in README.splitlines() if "!write" in each)
+    with RunningGateway(tmp_path_factory.mktemp("tools"), tools="write") as gateway:
+        assert '"ok":true' in run(line, gateway)
+        (written,) = gateway.folder.glob("data/workspaces/*/a.txt")
+        assert written.read_text() == "hello"
+
+
 def test_every_command_of_the_readme_exists() -> None:
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     for target in re.findall(r"^(?:\w+=\S+ )*make (\w+)", README, re.M):

@@ -9,6 +9,7 @@ from actors.session import events as e
 from actors.session.messages import (
     AssistantMessage,
     Block,
+    Image,
     Text,
     Thinking,
     ToolCall,
@@ -30,6 +31,7 @@ blocks: st.SearchStrategy[Block] = (
     | st.builds(Thinking, texts, texts)
     | st.builds(ToolCall, texts, texts, json_values)
 )
+image_tuples = st.lists(st.builds(Image, texts, texts), max_size=2).map(tuple)
 contents = st.lists(blocks, max_size=3).map(tuple)
 usages = st.builds(Usage, *[st.integers(0, 10_000)] * 4)
 assistant_messages = st.builds(
@@ -56,6 +58,8 @@ deltas = (
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     int: times,
+    bool: st.booleans(),
+    tuple[Image, ...]: image_tuples,
     Any: json_values,
     Usage: usages,
     tuple[Block, ...]: contents,
@@ -77,6 +81,15 @@ def _events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
 
 events = st.one_of([_events_of(kind) for kind in e.EVENT_TYPES])
 
+approval_ids = st.sampled_from(["a1", "a2"])
+tool_requests = st.lists(
+    st.builds(
+        c.ToolRequest, approval_ids, st.sampled_from(["t1", "t2"]), texts, json_values, texts
+    ),
+    min_size=1,
+    max_size=2,
+).map(tuple)
+compactions = st.builds(c.Compaction, texts, times, texts, times, usages)
 prompt_ids = st.sampled_from(["p1", "p2", "p3", "p4"])
 tool_ids = st.sampled_from(["t1", "t2"])
 delta_tuples = st.lists(deltas, max_size=3).map(tuple)
@@ -97,5 +110,12 @@ commands: st.SearchStrategy[c.Command] = st.one_of(
     st.builds(c.StartTool, times, prompt_ids, tool_ids, texts, json_values),
     st.builds(c.CompleteTool, times, prompt_ids, tool_ids, texts, texts, contents, json_values),
     st.builds(c.NextTurn, times, prompt_ids, assistant_messages),
+    st.builds(c.RetryTurn, times, prompt_ids, indexes, texts, times, delta_tuples),
+    st.builds(c.RequestApprovals, times, prompt_ids, tool_requests, times),
+    st.builds(c.ResolveApproval, times, approval_ids, st.booleans(), texts),
+    st.builds(c.ExpireApprovals, times),
+    st.builds(c.ProgressTool, times, prompt_ids, tool_ids, texts, texts),
+    st.builds(c.CompactContext, times, compactions, st.integers(0, 3)),
+    st.builds(c.CompactRunContext, times, prompt_ids, compactions),
     st.builds(c.FailRun, times, prompt_ids, texts, delta_tuples),
 )

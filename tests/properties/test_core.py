@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from actors.session import events as e
 from actors.session.codec import Codec, decode_state, encode_state
 from actors.session.commands import Command, QueuePrompt
-from actors.session.decide import Rejection, decide
+from actors.session.decide import decide
 from actors.session.evolve import evolve, fold
+from actors.session.rejections import Rejection
 from actors.session.state import SessionState
 from tests.properties.strategies import commands, events
 
@@ -81,6 +82,7 @@ def test_nothing_is_left_open_when_a_run_ends(given_commands: list[Command]) -> 
         if isinstance(event, RUN_ENDS):
             assert state.draft_at is None
             assert state.tools == ()
+            assert state.pending == ()
             assert state.run is not None
             assert not state.run.turn_open
         state = evolve(state, event)

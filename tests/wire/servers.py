@@ -68,15 +68,19 @@ class Cut(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """A whole answer: an error."""
+    """A whole answer: an error. ``fields`` come in addition to its message."""
 
     status: int
     message: str
     headers: Mapping[str, str] = {}
+    fields: Mapping[str, Any] = {}
 
 
 Listing = Sequence[Offer] | Refuse | Raw | Stall | Meet
 """What GET /models is answered with; after a meeting with an empty list."""
+
+Reply = Sequence["Step"] | Refuse | Stall
+"""What a call is answered with; a stall is a request that was read, and nothing after it."""
 
 Step = Say | Think | Ask | Finish | Raw | Report | Stall | Meet | Cut
 
@@ -143,7 +147,8 @@ class OpenAIWire:
                     yield step
 
     def refusal(self, refuse: Refuse) -> dict[str, Any]:
-        return {"error": {"message": refuse.message, "type": "test", "param": None, "code": None}}
+        error = {"message": refuse.message, "type": "test", "param": None, "code": None}
+        return {"error": {**error, **refuse.fields}}
 
     def told_tools(self, body: dict[str, Any]) -> list[str]:
         return [tool["function"]["name"] for tool in body.get("tools", ())]
@@ -235,7 +240,8 @@ class AnthropicWire:
             index += isinstance(step, Say | Think | Ask)
 
     def refusal(self, refuse: Refuse) -> dict[str, Any]:
-        return {"type": "error", "error": {"type": "test", "message": refuse.message}}
+        error = {"type": "test", "message": refuse.message, **refuse.fields}
+        return {"type": "error", "error": error}
 
     def told_tools(self, body: dict[str, Any]) -> list[str]:
         return [tool["name"] for tool in body.get("tools", ())]
@@ -308,8 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             case Refuse() as refuse:
                 self._refuse(refuse)
             case Stall():
-                script.released.wait(DEADLINE_S)
-                self.close_connection = True
+                self._stall()
             case Raw(data):
                 self._send(200, data)
             case Meet(barrier):
@@ -321,10 +326,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         reply = self.server.script.take(Recorded(self.path, self._lower_headers(), body))
-        if isinstance(reply, Refuse):
-            self._refuse(reply)
-        else:
-            self._answer(reply)
+        match reply:
+            case Refuse():
+                self._refuse(reply)
+            case Stall():
+                self._stall()
+            case steps:
+                self._answer(steps)
+
+    def _stall(self) -> None:
+        self.server.script.released.wait(DEADLINE_S)
+        self.close_connection = True
 
     def _offer(self, offers: Sequence[Offer]) -> None:
         self._send(200, json.dumps(self.server.script.wire.listing(offers)).encode())
@@ -395,7 +407,7 @@ class ModelServer:
         self.requests: list[Recorded] = []
         self.released = threading.Event()
         self.failures: list[Exception] = []
-        self._replies: deque[Sequence[Step] | Refuse] = deque()
+        self._replies: deque[Reply] = deque()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.script = self
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
@@ -404,11 +416,11 @@ class ModelServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_port}"
 
-    def reply(self, *replies: Sequence[Step] | Refuse) -> None:
+    def reply(self, *replies: Reply) -> None:
         """Add replies to the script."""
         self._replies.extend(replies)
 
-    def take(self, request: Recorded) -> Sequence[Step] | Refuse:
+    def take(self, request: Recorded) -> Reply:
         """Record a request and return its reply."""
         self.requests.append(request)
         return self._replies.popleft()

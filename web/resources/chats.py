@@ -6,13 +6,15 @@ from collections.abc import Iterator
 import falcon
 from msgspec.structs import replace
 
-from actors.feed import FeedClosedError
+from actors.feed import Committed, FeedClosedError
+from actors.registry import SessionNotFound
 from actors.session import commands as c
 from actors.session.events import SteeringReceived
 from actors.tail import Tail
 from web.ai_sdk import DONE, HEADER, UiMessageStream, encode_chunk
 from web.bootstrap import Gateway
-from web.inputs import ChatBody, ChatPrompt, IdempotencyHeaders, MessagesBody
+from web.errors import Problem
+from web.inputs import Answered, ChatBody, IdempotencyHeaders, MessagesBody
 from web.operations import EVENT_STREAM, PROMPT, READ, operation
 from web.prompts import (
     PROMPT_ERRORS,
@@ -22,6 +24,7 @@ from web.prompts import (
     queue_prompt,
 )
 from web.resources.base import Resource
+from web.resources.sessions import who
 from web.schemas import Enqueued, PromptResult, Steered, body_of
 from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT
 from web.streams import StreamSlot, bounded_writes
@@ -34,14 +37,14 @@ class MessagesResource(Resource):
 
     @operation(
         PROMPT,
-        {200: PromptResult},
+        {200: PromptResult, 202: Enqueued},
         body=MessagesBody,
         headers=IdempotencyHeaders,
         errors=(*PROMPT_ERRORS, 409, 502),
     )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Prompt the session, creating it where it is missing, and answer when the run ends."""
-        prompt = ChatPrompt(request.context.body.text)
+        prompt = request.context.body.found()
         answer_when_done(self._gateway, request, response, key, prompt, "messages")
 
 
@@ -52,22 +55,58 @@ class ChatResource(Resource):
         PROMPT,
         {200: EVENT_STREAM},
         body=ChatBody,
+        images=True,
         headers=IdempotencyHeaders,
-        errors=PROMPT_ERRORS,
+        errors=(*PROMPT_ERRORS, 404, 409),
     )
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Prompt the session, creating it where it is missing, and stream what happens.
 
-        The run goes on when the client leaves; it can come back to the stream.
+        The run goes on when the client leaves; it can come back to the stream. Messages that end
+        with an assistant's answer approvals instead, and the stream goes on with their run.
         """
-        prompt = request.context.body.found()
+        answers = request.context.body.answers()
         slot = StreamSlot(self._gateway)
         try:
-            prompt_id, tail = queue_prompt(self._gateway, request, key, prompt, "chat")
+            if answers:
+                prompt_id, tail = self._answer(request, key, answers)
+            else:
+                prompt = request.context.body.found()
+                prompt_id, tail = queue_prompt(self._gateway, request, key, prompt, "chat")
         except BaseException:
             slot.close()
             raise
-        stream_chat(self._gateway, request, response, tail, prompt_id, slot)
+        message = UiMessageStream(prompt_id, resumed=bool(answers))
+        stream_chat(self._gateway, request, response, tail, message, slot)
+
+    def _answer(
+        self, request: falcon.Request, key: str, answers: list[Answered]
+    ) -> tuple[str, Tail]:
+        """Resolve approvals; return the prompt whose run waits, and a tail of what follows.
+
+        Those that were answered before stay as they are; Problem 409 where none of them waits.
+        """
+        registry = self._gateway.registry
+        state, reader = registry.reader(key)
+        tail = Tail(self._gateway.log, key, reader)
+        try:
+            waiting = {each.approval_id for each in state.pending}
+            fresh = [each for each in answers if each.approval_id in waiting]
+            if state.run is None or not fresh:
+                raise Problem(409, "None of these approvals is waited for any more.")
+            for each in fresh:
+                command = c.ResolveApproval(
+                    registry.now_ms(),
+                    each.approval_id,
+                    each.approved,
+                    each.reason,
+                    principal=who(request),
+                )
+                registry.ask(key, command)
+        except BaseException:
+            tail.close()
+            raise
+        return state.run.prompt_id, tail
 
 
 class SteerResource(Resource):
@@ -77,6 +116,7 @@ class SteerResource(Resource):
         PROMPT,
         {200: Steered},
         body=ChatBody,
+        images=True,
         headers=IdempotencyHeaders,
         errors=(*PROMPT_ERRORS, 404),
     )
@@ -98,6 +138,7 @@ class EnqueueResource(Resource):
         PROMPT,
         {202: Enqueued},
         body=ChatBody,
+        images=True,
         headers=IdempotencyHeaders,
         errors=PROMPT_ERRORS,
     )
@@ -132,7 +173,8 @@ class ChatStreamResource(Resource):
         except BaseException:
             tail.close()
             raise
-        stream_chat(self._gateway, request, response, tail, state.run.prompt_id, slot)
+        message = UiMessageStream(state.run.prompt_id)
+        stream_chat(self._gateway, request, response, tail, message, slot)
 
 
 def stream_chat(
@@ -140,33 +182,39 @@ def stream_chat(
     request: falcon.Request,
     response: falcon.Response,
     tail: Tail,
-    prompt_id: str,
+    message: UiMessageStream,
     slot: StreamSlot,
 ) -> None:
     """Answer with one prompt's UI message stream."""
     response.content_type = CONTENT_TYPE
     response.set_headers(HEADERS)
     response.set_header(*HEADER)
-    chunks = _chat_chunks(gateway, tail, prompt_id)
+    chunks = _chat_chunks(gateway, tail, message)
     response.stream = bounded_writes(request, gateway, chunks, tail, slot)
 
 
-def _chat_chunks(gateway: Gateway, tail: Tail, prompt_id: str) -> Iterator[bytes]:
+def _chat_chunks(gateway: Gateway, tail: Tail, message: UiMessageStream) -> Iterator[bytes]:
     yield OPENING
-    message = UiMessageStream(prompt_id)
     try:
         while not message.done:
             batch = tail.next(gateway.settings.heartbeat_s)
-            frames = [
-                encode_chunk(chunk)
-                for committed in batch
-                for chunk in message.chunks(committed.event)
-            ]
-            if frames or not batch:
-                yield b"".join(frames) or HEARTBEAT
+            chunks = [chunk for committed in batch for chunk in message.chunks(committed.event)]
+            if batch and _waits_now(gateway, batch[-1]):
+                chunks.extend(message.paused())
+            if chunks or not batch:
+                yield b"".join(map(encode_chunk, chunks)) or HEARTBEAT
     except FeedClosedError:
         yield encode_chunk({"type": "error", "errorText": STOPPED})
     except GeneratorExit:
         gateway.log_lines.add(f"[chat] session={tail.key} client disconnected")
         raise
     yield DONE
+
+
+def _waits_now(gateway: Gateway, last: Committed) -> bool:
+    """Tell whether the run waits for approvals, now and not only in what is replayed."""
+    if not last.state.pending:
+        return False
+    with contextlib.suppress(SessionNotFound):
+        return gateway.registry.state(last.state.key).pending == last.state.pending
+    return False

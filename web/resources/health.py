@@ -1,10 +1,11 @@
 """Whether the process lives, and whether it takes requests."""
 
 import falcon
+from msgspec import UNSET
 
 from web.operations import READ, operation
 from web.resources.base import Resource
-from web.schemas import Health, Readiness, body_of
+from web.schemas import Health, McpServerShown, Readiness, body_of
 
 
 class HealthResource(Resource):
@@ -22,6 +23,20 @@ class ReadyResource(Resource):
     @operation(READ, {200: Readiness, 503: Readiness})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer 200 when requests are taken, 503 while the process starts or stops."""
-        ready = self._gateway.ready
+        gateway = self._gateway
+        ready = gateway.ready
         response.status = falcon.HTTP_200 if ready else falcon.HTTP_503
-        response.data = body_of(Readiness(ready, ready, self._gateway.registry.count))
+        servers = [
+            McpServerShown(each.name, each.state, each.tools, each.restarts, each.error or UNSET)
+            for each in gateway.tooling.servers()
+        ]
+        response.data = body_of(
+            Readiness(
+                ready,
+                ready,
+                gateway.registry.count,
+                gateway.settings.tools,
+                gateway.tooling.sandbox,
+                servers,
+            )
+        )

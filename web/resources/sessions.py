@@ -6,6 +6,7 @@ import falcon
 import msgspec
 from msgspec import UNSET
 
+from actors.models.base import ModelError
 from actors.replay import STREAM_PREFIX
 from actors.session import commands as c
 from actors.session.state import ModelRef
@@ -16,6 +17,7 @@ from web.inputs import AbortBody, ModelBody, NameBody, SessionsQuery
 from web.operations import ADMIN, PROMPT, READ, operation
 from web.resources.base import Resource
 from web.schemas import (
+    Compacted,
     ModelAnswer,
     ModelChoice,
     Ok,
@@ -23,6 +25,7 @@ from web.schemas import (
     SessionList,
     body_of,
 )
+from web.streams import StreamSlot
 
 PAGE_SESSIONS = 1_000
 
@@ -35,7 +38,9 @@ def who(request: falcon.Request) -> str:
     return principal
 
 
-class _OfSession(Resource):
+class SessionCommands(Resource):
+    """What resources share that give a session commands."""
+
     def _time_of_existing(self, key: str) -> int:
         """Return the time for a command to a session. Raises SessionNotFound."""
         self._gateway.registry.state(key)
@@ -67,7 +72,7 @@ class SessionsResource(Resource):
         response.data = body_of(SessionList(sessions, more))
 
 
-class SessionResource(_OfSession):
+class SessionResource(SessionCommands):
     """GET, PATCH and DELETE /sessions/K."""
 
     @operation(READ, {200: SessionAnswer}, errors=(404,))
@@ -97,7 +102,7 @@ class SessionResource(_OfSession):
         response.data = body_of(Ok(ok=True))
 
 
-class AbortResource(_OfSession):
+class AbortResource(SessionCommands):
     """POST /sessions/K/abort."""
 
     @operation(PROMPT, {200: Ok}, body=AbortBody, errors=(404,))
@@ -108,7 +113,7 @@ class AbortResource(_OfSession):
         response.data = body_of(Ok(self._gateway.registry.ask(key, command) > 0))
 
 
-class ResetResource(_OfSession):
+class ResetResource(SessionCommands):
     """POST /sessions/K/reset."""
 
     @operation(ADMIN, {200: Ok}, errors=(404,))
@@ -120,7 +125,7 @@ class ResetResource(_OfSession):
         response.data = body_of(Ok(ok=True))
 
 
-class ReloadResource(_OfSession):
+class ReloadResource(SessionCommands):
     """POST /sessions/K/reload."""
 
     @operation(ADMIN, {200: Ok}, errors=(404,))
@@ -131,7 +136,32 @@ class ReloadResource(_OfSession):
         response.data = body_of(Ok(ok=True))
 
 
-class ModelResource(_OfSession):
+class CompactResource(SessionCommands):
+    """POST /sessions/K/compact."""
+
+    @operation(PROMPT, {200: Compacted}, errors=(404, 409, 502))
+    def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
+        """Have a summary stand for older messages when the model is called; history stays."""
+        with StreamSlot(self._gateway):
+            try:
+                made = self._gateway.registry.compact(key, who(request))
+            except ModelError as error:
+                raise Problem(502, str(error)) from error
+        if made is None:
+            response.data = body_of(Compacted(ok=True, compacted=False))
+            return
+        response.data = body_of(
+            Compacted(
+                ok=True,
+                compacted=True,
+                summary=made.summary,
+                first_kept_seq=made.first_kept_seq,
+                tokens_before=made.tokens_before,
+            )
+        )
+
+
+class ModelResource(SessionCommands):
     """POST /sessions/K/model."""
 
     @operation(PROMPT, {200: ModelAnswer}, body=ModelBody, errors=(404,))

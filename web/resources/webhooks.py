@@ -5,6 +5,7 @@ import time
 import falcon
 
 from web.errors import Problem
+from web.images import images_of
 from web.inputs import ChatPrompt, IdempotencyHeaders, WebhookBody, WebhookQuery
 from web.keys import checked_key
 from web.operations import operation
@@ -47,6 +48,7 @@ class WebhookResource(Resource):
             fields.text,
             idempotency_key=signature and f"signature:{signature}",
             metadata=fields.metadata,
+            images=images_of(fields.images or ()),
         )
         answer = answer_when_done if request.context.query.wait else answer_at_once
         key = checked_key(_key_of(route.lstrip("/"), fields, settings))

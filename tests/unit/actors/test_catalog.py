@@ -13,7 +13,7 @@ from actors.models.base import ModelRequest
 from actors.models.catalog import DEMO, ModelCatalog
 from actors.models.info import ModelInfo, Price
 from actors.models.known import is_openai_chat, openai_facts
-from actors.session.messages import Text, UserMessage
+from actors.session.messages import Image, Text, UserMessage
 from actors.session.state import ModelRef
 from tests.unit.actors.world import DEADLINE_S, WorldSettings
 from tests.wire.lists import Offer
@@ -28,7 +28,7 @@ from tests.wire.servers import (
     Say,
     Stall,
 )
-from web.settings import PROVIDERS, ConfiguredModel
+from web.configured import PROVIDERS, ConfiguredModel
 
 KEY = "sk-canary-0123456789"
 DEFAULT = ModelRef("anthropic", "claude-sonnet-5-5")
@@ -67,17 +67,19 @@ def servers() -> Iterator[Servers]:
         yield Servers(anthropic, stack.enter_context(ModelServer(OpenAIWire())))
 
 
-def sent(catalog: ModelCatalog, server: ModelServer, ref: ModelRef) -> Recorded:
+def sent(
+    catalog: ModelCatalog, server: ModelServer, ref: ModelRef, request: ModelRequest = REQUEST
+) -> Recorded:
     """Return what the server gets of a request to the model."""
     server.reply([Say(["x"]), Finish()])
-    with catalog.find(ref).stream(REQUEST) as stream:
+    with catalog.find(ref).stream(request) as stream:
         list(stream)
     return server.requests[-1]
 
 
 def test_the_demo_is_all_there_is_without_providers() -> None:
     catalog = ModelCatalog(WorldSettings(), {})
-    assert catalog.listed() == [ModelInfo("demo", "echo", "Echo (demo)", 512)]
+    assert catalog.listed() == [ModelInfo("demo", "echo", "Echo (demo)", 8_192)]
     assert catalog.has(DEMO)
     assert not catalog.has(ModelRef("demo", "other"))
     assert not catalog.has(ModelRef("openai", "gpt"))
@@ -88,7 +90,7 @@ def test_the_list_has_the_demo_configured_models_the_default_and_the_providers(
 ) -> None:
     mine = ConfiguredModel(provider="openai", id="mine")
     assert servers.catalog(mine).listed() == [
-        ModelInfo("demo", "echo", "Echo (demo)", 512),
+        ModelInfo("demo", "echo", "Echo (demo)", 8_192),
         ModelInfo("openai", "mine", "mine"),
         ModelInfo("anthropic", "claude-sonnet-5-5", "claude-sonnet-5-5"),
         ModelInfo("anthropic", "claude-x", "Claude X", 40_000, 64_000, reasoning=True, vision=True),
@@ -207,6 +209,29 @@ def test_a_model_without_reasoning_is_not_told_to_think(servers: Servers) -> Non
         None,
         "high",
     ]
+
+
+def test_a_model_is_sent_pictures_unless_somebody_says_that_it_does_not_see(
+    servers: Servers,
+) -> None:
+    servers.openai.listing = [Offer("blind", vision=False), Offer("seeing", vision=True)]
+    servers.anthropic.listing = [Offer("claude-blind", vision=False)]
+    catalog = servers.catalog()
+    catalog.listed()
+    looking = ModelRequest((UserMessage((Text("Look:"), Image("image/png", "aGk=")), 0),))
+
+    def sees(server: ModelServer, ref: ModelRef) -> bool:
+        return "aGk=" in str(sent(catalog, server, ref, looking).body)
+
+    assert [
+        sees(servers.openai, ModelRef("openai", each)) for each in ("blind", "seeing", "x")
+    ] == [
+        False,
+        True,
+        True,
+    ]
+    assert not sees(servers.anthropic, ModelRef("anthropic", "claude-blind"))
+    assert sees(servers.anthropic, DEFAULT)
 
 
 def test_a_short_name_stands_for_the_whole_one(servers: Servers) -> None:

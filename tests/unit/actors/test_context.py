@@ -1,4 +1,11 @@
-from actors.runs.context import NO_RESULT, build_context, estimated_tokens
+from actors.runs.context import (
+    ANSWER_SHARE,
+    LEFT_OUT,
+    NO_RESULT,
+    build_context,
+    estimated_tokens,
+    shortened,
+)
 from actors.session.messages import (
     AssistantMessage,
     Message,
@@ -70,3 +77,55 @@ def test_a_summary_stands_for_what_came_before() -> None:
     told = context(user("a"), summary="earlier")
     assert told[0].content == (Text("Summary of the conversation so far:\nearlier"),)
     assert told[1:] == [user("a")]
+
+
+def result(call_id: str, text: str = "done") -> ToolResultMessage:
+    return ToolResultMessage(call_id, "bash", (Text(text),), 3)
+
+
+def test_after_a_summary_an_answer_may_come_first() -> None:
+    messages = [answer(ToolCall("t1", "bash", {})), result("t1"), user("b")]
+    assert context(*messages, summary="earlier")[1:] == messages
+    assert context(*messages) == messages[2:]
+
+
+def test_results_follow_their_answer_in_the_order_of_its_calls() -> None:
+    calls = [ToolCall(each, "bash", {}) for each in ("t1", "t2", "t3")]
+    told = context(user("a"), answer(*calls), result("t3"), result("t1"), result("t2"))
+    assert told[2:] == [result("t1"), result("t2"), result("t3")]
+
+
+def test_an_id_that_is_used_again_has_the_result_that_follows_it() -> None:
+    call = ToolCall("t1", "bash", {})
+    turns = [answer(call), result("t1", "first"), answer(call), result("t1", "second")]
+    assert context(user("a"), *turns) == [user("a"), *turns]
+    lost = context(user("a"), answer(call), answer(call), result("t1", "second"))
+    assert lost[2].content == (Text(NO_RESULT),)
+    assert lost[4] == result("t1", "second")
+
+
+def test_an_answer_that_was_asked_for_again_is_not_told() -> None:
+    broken = AssistantMessage((Text("x" * 4_000),), 2, stop_reason="retried")
+    assert context(user("a"), broken, answer(Text("b"))) == [user("a"), answer(Text("b"))]
+
+
+def test_what_does_not_fit_is_left_out_with_its_results() -> None:
+    long = [answer(ToolCall("t1", "bash", {})), result("t1", "x" * 4_000)]
+    assert context(user("a"), *long, user("b"), answer(Text("c"))) == [user("b"), answer(Text("c"))]
+
+
+def test_results_that_alone_are_too_long_are_cut_and_keep_their_call() -> None:
+    calls = answer(ToolCall("t1", "bash", {}), ToolCall("t2", "bash", {}))
+    results = result("t1", "x" * 9_000 + "end"), result("t2", "y" * 9_000)
+    told = context(user("a"), calls, *results)
+    assert told[0].content == (Text(LEFT_OUT),)
+    assert told[1] == calls
+    assert [each.tool_call_id for each in told[2:]] == ["t1", "t2"]  # type: ignore[union-attr]
+    assert sum(map(estimated_tokens, told)) <= 1_000 * (1 - ANSWER_SHARE) + 100
+    assert "end" in str(told[2].content)
+
+
+def test_a_text_is_cut_in_its_middle() -> None:
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghij", 4) == "abc\n[… 6 characters are left out here …]\nj"
+    assert shortened("abc", 0).strip() == "[… 3 characters are left out here …]"

@@ -132,14 +132,14 @@ class FailingMemory(NoMemory):
 
 
 def test_a_run_that_can_not_begin_has_failed(world: World) -> None:
-    world.registry._memory = FailingMemory(begin=True)
+    world.registry._launcher._memory = FailingMemory(begin=True)
     assert failure(world.prompt("k", "hello")) == "Internal error: ZeroDivisionError"
-    world.registry._memory = NoMemory()
+    world.registry._launcher._memory = NoMemory()
     world.prompt("k", "again").until("run.completed")
 
 
 def test_a_run_that_waited_for_one_whose_end_goes_wrong_has_failed(world: World) -> None:
-    world.registry._memory = FailingMemory(end=True)
+    world.registry._launcher._memory = FailingMemory(end=True)
     first = world.prompt("k", " ".join(["word"] * 1_000))
     second = world.prompt("k", "waits")
     world.registry.ask("k", c.AbortRun(1))

@@ -9,8 +9,8 @@ from actors.replay import replay, state_at, stream_of
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.codec import encode_state
-from actors.session.decide import QueueFull
 from actors.session.messages import UserMessage, text_of
+from actors.session.rejections import QueueFull
 from actors.session.state import STATE_VERSION, SessionState
 from actors.session_actor import SNAPSHOT_EVERY_EVENTS
 from persistence.errors import CorruptLogError, PersistenceError, StoreUnavailableError

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -14,11 +15,16 @@ from actors.models.base import Model, ModelRequest, ModelStream
 from actors.models.catalog import ConfiguredModel, ModelCatalog
 from actors.registry import SessionRegistry
 from actors.runs.conversation import EndedRun
+from actors.runs.launcher import RunLauncher, RunMemory
 from actors.session import commands as c
 from actors.session.messages import Message
 from actors.session.state import Run
 from actors.tail import Tail
 from actors.timers import Timers
+from actors.tools.base import Tool
+from actors.tools.policy import ToolRule
+from actors.tools.registry import ToolRegistry
+from actors.tools.toolbox import Toolbox
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.in_memory import InMemoryEventLog
@@ -36,13 +42,27 @@ class WorldSettings(Struct):
     sessions_loaded_max: int = 1_000
     run_timeout_s: float = 60
     run_turns_max: int = 5
+    model_retries_max: int = 2
+    model_retry_delay_s: float = 0.01
+    system_prompt: str = ""
+    tool_timeout_s: float = 5
+    tool_output_chars_max: int = 2_000
+    approval_timeout_s: float = 60
 
 
 class World:
     """A process's worth of sessions. ``models`` can be given by a test."""
 
     def __init__(
-        self, log: EventLog | None = None, settings: WorldSettings | None = None, owner: str = "me"
+        self,
+        log: EventLog | None = None,
+        settings: WorldSettings | None = None,
+        owner: str = "me",
+        *,
+        memory: RunMemory | None = None,
+        tools: Sequence[Tool] = (),
+        rules: Sequence[ToolRule] = (),
+        folder: Path = Path("there is none"),
     ) -> None:
         self.log = log or InMemoryEventLog()
         self.settings = settings or WorldSettings()
@@ -50,17 +70,31 @@ class World:
         self.timers.start()
         self.writer = GroupCommit(self.log)
         self.writer.start()
+        self._ids = itertools.count(1)
+        launcher = RunLauncher(
+            self.log,
+            ModelCatalog(self.settings, {}),
+            memory or NoMemory(),
+            Toolbox(
+                ToolRegistry(tools, level="all"),
+                rules,
+                folder,
+                lambda: self.settings,
+                sandboxed=True,
+            ),
+            self.timers,
+            lambda: self.settings,
+            lambda: f"id{next(self._ids)}",
+        )
         self.registry = SessionRegistry(
             self.log,
             self.writer,
-            ModelCatalog(self.settings, {}),
+            launcher,
             self.timers,
             LogLines(lambda: False),
-            NoMemory(),
             lambda: self.settings,
             owner=owner,
         )
-        self._ids = itertools.count(1)
 
     def prompt(self, key: str, text: str, queue_max: int = 8, principal: str = "tester") -> "Watch":
         prompt_id = f"p{next(self._ids)}"
@@ -130,6 +164,7 @@ class HeldModel:
     provider = "held"
     model_id = "held"
     context_tokens = 1_000
+    remembers = False
 
     def __init__(self, inner: Model) -> None:
         self.requests: list[ModelRequest] = []

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from actors.session.commands import Command
-from actors.session.decide import Rejection, decide
+from actors.session.decide import decide
 from actors.session.events import Event
 from actors.session.evolve import fold
+from actors.session.rejections import Rejection
 from actors.session.state import SessionState
 
 KEY = "k"
@@ -22,9 +23,13 @@ class Given:
         self._decide = lambda: decide(command, self.state, hold=hold)
         return self
 
-    def then(self, *expected: Event) -> None:
+    @property
+    def events(self) -> tuple[Event, ...]:
         assert self._decide is not None
-        assert self._decide() == expected
+        return self._decide()
+
+    def then(self, *expected: Event) -> None:
+        assert self.events == expected
 
     def then_rejected(self, kind: type[Rejection], text: str) -> None:
         assert self._decide is not None

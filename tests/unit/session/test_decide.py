@@ -1,13 +1,6 @@
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.decide import (
-    OUTCOME_UNKNOWN,
-    TOOL_ABORTED,
-    TOOL_SKIPPED,
-    KeyReused,
-    QueueFull,
-    SessionExists,
-)
+from actors.session.decide_run import OUTCOME_UNKNOWN, TOOL_ABORTED, TOOL_SKIPPED
 from actors.session.messages import (
     AssistantMessage,
     Text,
@@ -16,6 +9,7 @@ from actors.session.messages import (
     Usage,
     UserMessage,
 )
+from actors.session.rejections import KeyReused, QueueFull, SessionExists
 from tests.unit.session.specification import Given
 
 CREATED = e.SessionCreated("s1", 1)
@@ -158,7 +152,7 @@ def test_an_abort_of_an_idle_session_does_nothing() -> None:
 
 def test_after_a_crash_the_tools_outcome_is_unknown_and_the_queue_goes_on() -> None:
     Given(*IN_TOOL, queued("p2")).when(c.InterruptRun(9, "died")).then(
-        e.ToolCompleted("t1", "bash", "unknown", (Text(OUTCOME_UNKNOWN),), 9),
+        e.ToolCompleted("t1", "bash", "outcome_unknown", (Text(OUTCOME_UNKNOWN),), 9),
         e.MessageStarted("toolResult", 9, "t1"),
         e.TurnEnded(1, "interrupted", 9),
         e.RunInterrupted("p1", "died", 9),

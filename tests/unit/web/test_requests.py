@@ -78,7 +78,7 @@ def test_a_prompt_cannot_hold_nul() -> None:
                         "id": "m1",
                         "parts": [
                             {"type": "text", "text": "a"},
-                            {"type": "file", "url": "x"},
+                            {"type": "source-url", "url": "x"},
                             {"type": "text", "text": "b"},
                         ],
                     },

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from web.settings import CONFIG_VARIABLE, ConfiguredModel, SettingsError, load_settings
+from web.configured import ConfiguredModel
+from web.settings import CONFIG_VARIABLE, SettingsError, load_settings
 
 MINE = {"provider": "openai", "id": "mine"}
 WHOLE = {
