@@ -125,19 +125,17 @@ def run_soon(function: Callable[[], object]) -> None:
 
 
 def start_native_thread(function: Callable[[], object]) -> None:
-    """Run the function on a thread of the system's own, also where threads are greenlets."""
-    if not _is_patched():
+    """Run the function on a thread of the system's own, also where threads are greenlets.
+
+    What waits there under gevent makes a hub, which is left when the function ends: taking it
+    apart while the process ends would crash. So it is for threads that live as long as that.
+    """
+    if _is_patched():
+        from gevent import monkey
+
+        monkey.get_original("_thread", "start_new_thread")(function, ())
+    else:
         threading.Thread(target=function, daemon=True).start()
-        return
-    from gevent import get_hub, monkey
-
-    def run() -> None:
-        try:
-            function()
-        finally:
-            get_hub().destroy(destroy_loop=True)  # what waited on this thread made one
-
-    monkey.get_original("_thread", "start_new_thread")(run, ())
 
 
 def spawn_process(

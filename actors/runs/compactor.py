@@ -22,12 +22,13 @@ class Compactor:
 
         Blocks while the model answers. Raises ModelError.
         """
-        planned = plan(
-            transcript.numbered, window_tokens=model.context_tokens, summary=transcript.summary
-        )
+        before = context_tokens(transcript.messages, compacted_at=transcript.compacted_at)
+        window = model.context_tokens
+        if reason == "overflow":  # it holds less than it is said to
+            window = min(window, before)
+        planned = plan(transcript.numbered, window_tokens=window, summary=transcript.summary)
         if planned is None:
             return None
-        before = context_tokens(transcript.messages, compacted_at=transcript.compacted_at)
         summary = summarise(
             model, planned.to_summarise, summary=transcript.summary, on_cancel=on_cancel
         )

@@ -65,7 +65,7 @@ class ModelCaller:
         """
         for attempt in itertools.count(1):
             try:
-                return self._attempt(model, request)
+                return self._attempt(model, replace(request, attempt=attempt))
             except CallFailed as failed:
                 delay_s = self._delay_s(failed.error, attempt)
                 if delay_s is None:
