@@ -10,6 +10,9 @@ from actors.tools.policy import Decision, ToolRule, decide_policy
 from actors.tools.registry import ToolRegistry
 from actors.tools.schema import check_arguments
 
+SANDBOXED_TOOL = "bash"
+"""The one tool that a sandbox holds; whoever adds others by configuration answers for them."""
+
 
 class ToolboxSettings(Protocol):
     """What tools read of the settings."""
@@ -75,7 +78,7 @@ class SessionTools:
             tool.spec.name,
             tool.effect,
             arguments,
-            sandboxed=self._toolbox.sandboxed,
+            sandboxed=self._toolbox.sandboxed or tool.spec.name != SANDBOXED_TOOL,
         )
 
     def workspace(self) -> Path:

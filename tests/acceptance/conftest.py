@@ -4,8 +4,16 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import pytest
 
 from tests.acceptance.gateway import RunningGateway
+from tests.wire.servers import AnthropicWire, ModelServer, OpenAIWire
 
 WORKER_CLASSES = ("gevent", "gthread")
+PROVIDERS = {
+    "openai": (OpenAIWire(), "OPENAI"),
+    "anthropic": (AnthropicWire(), "ANTHROPIC"),
+}
+"""Each provider's protocol, and what the names of its variables begin with."""
+
+KEY = "sk-canary-0123456789"
 
 StartGateway = Callable[..., RunningGateway]
 OpenGateway = Callable[..., AbstractContextManager[RunningGateway]]
@@ -17,6 +25,24 @@ _running: list[RunningGateway] = []
 def worker_class(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module", params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def server(provider: str) -> Iterator[ModelServer]:
+    with ModelServer(PROVIDERS[provider][0]) as running:
+        yield running
+
+
+def reach(provider: str, server: ModelServer) -> dict[str, str]:
+    """Return the variables by which a gateway finds a server as that provider's."""
+    prefix = PROVIDERS[provider][1]
+    return {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": server.url}
 
 
 @pytest.fixture(scope="session")

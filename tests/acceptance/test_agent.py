@@ -11,25 +11,13 @@ from typing import Any
 import pytest
 
 from actors.session import events as e
-from tests.acceptance.conftest import OpenGateway, StartGateway
+from tests.acceptance.conftest import PROVIDERS, OpenGateway, StartGateway, reach
 from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
 from tests.acceptance.test_ai_sdk import Script, packages, script
-from tests.wire.servers import (
-    AnthropicWire,
-    Ask,
-    Finish,
-    ModelServer,
-    OpenAIWire,
-    Say,
-    Step,
-)
+from tests.wire.servers import Ask, Finish, ModelServer, Say, Step
 
 __all__ = ["packages", "script"]
 
-PROVIDERS = {
-    "openai": (OpenAIWire(), "OPENAI"),
-    "anthropic": (AnthropicWire(), "ANTHROPIC"),
-}
 FIXTURE = Path(__file__).parents[3] / "shared" / "fixtures" / "large-session.jsonl"
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 TESTS = "python3 -m unittest -v 2>&1"
@@ -37,23 +25,6 @@ WRONG, RIGHT = "return a - b", "return a + b"
 MODULES = 12
 
 Call = tuple[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module", params=PROVIDERS)
-def provider(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def server(provider: str) -> Iterator[ModelServer]:
-    with ModelServer(PROVIDERS[provider][0]) as running:
-        yield running
-
-
-def reach(provider: str, server: ModelServer) -> dict[str, str]:
-    prefix = PROVIDERS[provider][1]
-    return {f"{prefix}_API_KEY": "sk-canary-0123456789", f"{prefix}_BASE_URL": server.url}
 
 
 @pytest.fixture(scope="module")

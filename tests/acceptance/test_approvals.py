@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.session import events as e
 from tests.acceptance.conftest import OpenGateway, StartGateway
-from tests.acceptance.gateway import RunningGateway, check_log, events, until
+from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
 from tests.acceptance.test_ai_sdk import Script, packages, script, types_of
 
 __all__ = ["packages", "script"]
@@ -183,3 +185,45 @@ def test_a_chat_page_that_answers_too_late_is_told_so(gateway: RunningGateway) -
     gateway.post("/sessions/late/messages", {"text": "hi"})
     assert gateway.post("/sessions/late/chat", {"messages": messages}).status == 409
     assert gateway.get("/sessions/late").body["session"]["messageCount"] == 2
+
+
+def test_without_a_sandbox_each_command_is_asked_about(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(tools="all", sandbox="none")
+    ready = gateway.get("/ready").body
+    assert (ready["tools"], ready["sandbox"]) == ("all", "none")
+    answer = gateway.post("/sessions/k/messages", {"text": '!bash {"command": "touch made"}'})
+    assert answer.status == 202
+    (approval,) = answer.body["approvals"]
+    assert approval["reason"] == "No sandbox holds what bash does."
+    assert list(gateway.folder.glob("data/workspaces/*/made")) == []
+    resolve(gateway, "k", approval, approved=True)
+    gateway.until_idle("k")
+    assert len(list(gateway.folder.glob("data/workspaces/*/made"))) == 1
+
+
+def test_the_gateway_says_which_sandbox_holds(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(tools="all")
+    sandbox = gateway.get("/ready").body["sandbox"]
+    answer = gateway.post("/sessions/k/messages", {"text": '!bash {"command": "echo hi"}'})
+    assert answer.status == (202 if sandbox == "none" else 200)
+    completed = [each for each in events(gateway.folder, "k") if isinstance(each, e.ToolCompleted)]
+    assert [each.details["sandbox"] for each in completed] == (
+        [] if sandbox == "none" else [sandbox]
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ({"tool_modules": '["no_such_module"]'}, "no_such_module"),
+        ({"tool_rules": '[{"tool": "bash", "action": "maybe"}]'}, "tool_rules"),
+        ({"mcp_servers": '[{"name": "x"}]'}, "a command or a url"),
+        ({"tools": "everything"}, "tools"),
+    ],
+)
+def test_tools_that_can_not_be_had_as_configured_stop_the_start(
+    tmp_path: Path, setting: dict[str, object], why: str
+) -> None:
+    done = run_command(tmp_path, "serve", **setting)
+    assert done.returncode != 0
+    assert why in done.stdout + done.stderr

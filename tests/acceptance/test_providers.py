@@ -5,47 +5,25 @@ from collections.abc import Iterator
 import pytest
 
 from actors.session import events as e
-from tests.acceptance.conftest import OpenGateway
+from tests.acceptance.conftest import KEY, PROVIDERS, OpenGateway, reach
 from tests.acceptance.gateway import RunningGateway, check_log, events, until
 from tests.wire.servers import (
-    AnthropicWire,
     Ask,
     Finish,
     ModelServer,
-    OpenAIWire,
     Refuse,
     Say,
     Stall,
     Think,
 )
 
-KEY = "sk-canary-0123456789"
-PROVIDERS = {
-    "openai": (OpenAIWire(), "OPENAI"),
-    "anthropic": (AnthropicWire(), "ANTHROPIC"),
-}
-
-
-@pytest.fixture(scope="module", params=PROVIDERS)
-def provider(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def server(provider: str) -> Iterator[ModelServer]:
-    with ModelServer(PROVIDERS[provider][0]) as running:
-        yield running
-
 
 @pytest.fixture(scope="module")
 def gateway(
     open_gateway: OpenGateway, worker_class: str, provider: str, server: ModelServer
 ) -> Iterator[RunningGateway]:
-    prefix = PROVIDERS[provider][1]
-    variables = {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": server.url}
     with open_gateway(
-        variables=variables,
+        variables=reach(provider, server),
         worker_class=worker_class,
         model_stall_timeout_s=1,
         model_retries_max=1,

@@ -507,3 +507,21 @@ def test_greenlets_wait_for_servers_without_keeping_the_others_from_running(
     assert cancelled == "cancelled"
     assert float(longest.split()[1]) < 0.5
     assert states == "['closed', 'closed']"
+
+
+ENDING = """
+from persistence.native import patch
+patch()
+from tests.integration.test_mcp import QUICK, stdio
+from actors.tools.mcp import McpServers
+
+servers = McpServers([stdio("old")], QUICK)
+servers.start()
+servers.close()
+"""
+
+
+def test_a_process_of_greenlets_ends_well_right_after_its_servers() -> None:
+    for _ in range(4):
+        done = subprocess.run([sys.executable, "-c", ENDING], cwd=ROOT, timeout=30, check=False)
+        assert done.returncode == 0

@@ -121,11 +121,11 @@ def test_reports_are_gathered(unconfined: Shell) -> None:
 
 
 def test_a_command_that_takes_too_long_is_ended_with_what_it_printed(shell: Shell) -> None:
-    result = shell.run("echo before; trap '' TERM INT HUP; sleep 19; sleep 19", timeout=0.3)
-    assert text_of(result.content) == "before\n\nCommand timed out after 0.3 s"
+    result = shell.run("echo before; trap '' TERM INT HUP; sleep 19; sleep 19", timeout=2)
+    assert text_of(result.content) == "before\n\nCommand timed out after 2 s"
     assert result.is_error
     assert result.details["exit_code"] is None
-    assert result.details["duration_ms"] < 5000
+    assert result.details["duration_ms"] < 10_000
 
 
 def test_a_command_gets_no_longer_than_allowed(shell: Shell) -> None:

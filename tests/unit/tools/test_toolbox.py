@@ -1,0 +1,44 @@
+"""What a session's tools say of a call."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.tools.policy import ToolRule
+from actors.tools.registry import ToolRegistry
+from actors.tools.toolbox import Toolbox
+from tests.unit.actors.tools import Calling
+from tests.unit.actors.world import WorldSettings
+
+
+def toolbox(folder: Path, *rules: ToolRule, sandboxed: bool) -> Toolbox:
+    tools = [Calling("bash"), Calling("mine")]
+    return Toolbox(
+        ToolRegistry(tools, level="all"), rules, folder, WorldSettings, sandboxed=sandboxed
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sandboxed", "action"),
+    [
+        ("bash", True, "allow"),
+        ("bash", False, "ask"),
+        ("mine", True, "allow"),
+        ("mine", False, "allow"),
+    ],
+)
+def test_only_commands_depend_on_the_sandbox(
+    tmp_path: Path, name: str, sandboxed: bool, action: str
+) -> None:
+    tools = toolbox(tmp_path, sandboxed=sandboxed).for_session("k", "w")
+    tool = tools.find(name)
+    assert tool is not None
+    assert tools.decide(tool, {"n": 1}).action == action
+
+
+def test_each_session_has_a_folder_of_its_own_made_when_it_is_needed(tmp_path: Path) -> None:
+    box = toolbox(tmp_path / "workspaces", sandboxed=True)
+    one, other = box.for_session("a", "id1"), box.for_session("b", "id2")
+    assert not one.folder.exists()
+    assert one.workspace() != other.workspace()
+    assert one.workspace().stat().st_mode & 0o777 == 0o700
