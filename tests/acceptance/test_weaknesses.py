@@ -56,7 +56,9 @@ def server() -> Iterator[ModelServer]:
 @pytest.fixture(scope="module")
 def modelled(open_gateway: OpenGateway, server: ModelServer) -> Iterator[RunningGateway]:
     variables = {"OPENAI_API_KEY": "sk-canary", "OPENAI_BASE_URL": server.url}
-    with open_gateway(variables=variables, token=TOKEN, model_stall_timeout_s=1) as running:
+    with open_gateway(
+        variables=variables, token=TOKEN, model_stall_timeout_s=1, model_retries_max=0
+    ) as running:
         yield running
 
 

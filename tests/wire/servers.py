@@ -440,4 +440,4 @@ class ModelServer:
         self._thread.join(DEADLINE_S)
         self._http.server_close()
         if error is None:
-            assert not self.failures
+            assert not self.failures, self.failures
