@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from actors.session import events as e
+from actors.session.messages import Usage
 from tests.acceptance.conftest import PROVIDERS, OpenGateway, StartGateway, reach
 from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
 from tests.acceptance.test_ai_sdk import Script, packages, script
@@ -253,6 +254,25 @@ def test_a_stopping_gateway_leaves_no_command_behind(
     assert not running("stop-me")
     ends = [each for each in events(gateway.folder, "k") if isinstance(each, e.RunInterrupted)]
     assert len(ends) == 1
+
+
+def test_a_snapshot_shows_what_was_used_and_what_it_cost(
+    start_gateway: StartGateway, server: ModelServer, provider: str
+) -> None:
+    priced = {"provider": provider, "id": "priced", "input_price": 1.0, "output_price": 3.0}
+    gateway = start_gateway(
+        variables=reach(provider, server),
+        model=f"{provider}/priced",
+        models=json.dumps([priced]),
+        memory_enabled=False,
+    )
+    for _ in range(2):
+        server.reply([Say(["Hi."]), Finish(usage=Usage(1_000, 100))])
+        assert gateway.post("/sessions/k/messages", {"text": "hi"}).status == 200
+    usage = gateway.snapshot("k")["usage"]
+    assert (usage["turn"]["input"], usage["turn"]["output"]) == (1_000, 100)
+    assert usage["run"]["costUsd"] == pytest.approx(0.0013)
+    assert usage["session"]["costUsd"] == pytest.approx(0.0026)
 
 
 WINDOW = 8_000

@@ -171,6 +171,23 @@ def test_a_chat_page_approves(
     assert message["parts"][-1]["text"].startswith("The tool write answered: ")
 
 
+def test_a_page_that_is_loaded_again_is_asked_again(gateway: RunningGateway) -> None:
+    gateway.post("/sessions/a:8/messages", {"text": WRITE})
+    (approval,) = waiting(gateway, "a:8")
+    with gateway.stream("/sessions/a:8/chat/stream") as stream:
+        chunks = [frame.data for frame in stream.frames()]
+    assert [chunk["type"] for chunk in chunks[-4:-1]] == [
+        "tool-approval-request",
+        "finish-step",
+        "finish",
+    ]
+    assert chunks[-4]["approvalId"] == approval["id"]
+    assert chunks[-1] == "[DONE]"
+    resolve(gateway, "a:8", approval, approved=True)
+    gateway.until_idle("a:8")
+    assert gateway.get("/sessions/a:8/chat/stream").status == 204
+
+
 def test_a_chat_page_that_answers_too_late_is_told_so(gateway: RunningGateway) -> None:
     part = {
         "type": "dynamic-tool",
