@@ -15,7 +15,7 @@ from actors.session.messages import Usage
 from tests.acceptance.conftest import PROVIDERS, OpenGateway, StartGateway, reach
 from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
 from tests.acceptance.test_ai_sdk import Script, packages, script
-from tests.wire.servers import Ask, Finish, ModelServer, Say, Step
+from tests.wire.servers import Ask, Cut, Finish, ModelServer, Say, Step
 
 __all__ = ["packages", "script"]
 
@@ -148,6 +148,20 @@ def test_the_model_is_told_the_instructions_of_the_workspace(
     body = json.dumps(server.requests[-1].body)
     assert "You are careful." in body
     assert "Answer in Latin." in body
+
+
+@pytest.mark.parametrize("version", ["ai5", "ai6", "ai7"])
+def test_a_page_sees_an_answer_that_breaks_off_and_is_given_again(
+    gateway: RunningGateway, server: ModelServer, script: Script, version: str
+) -> None:
+    server.reply([Say(["Half of"]), Cut()], [Say(["All of it."]), Finish()])
+    told = script("read.mjs", gateway, f"retried:{version}", version, "Tell me.")
+    assert told["errors"] == []
+    texts = [part for part in told["message"]["parts"] if part["type"] == "text"]
+    assert [part["text"] for part in texts] == ["Half of", "All of it."]
+    assert {part["state"] for part in texts} == {"done"}
+    assert "data-retry" in [chunk["type"] for chunk in told["chunks"]]
+    assert "Half of" not in json.dumps(server.requests[-1].body)
 
 
 def test_a_picture_reaches_the_model(
