@@ -5,6 +5,7 @@ import json
 import os
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from actors.session.messages import Usage
 from tests.acceptance.conftest import PROVIDERS, OpenGateway, StartGateway, reach
 from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
 from tests.acceptance.test_ai_sdk import Script, packages, script
-from tests.wire.servers import Ask, Cut, Finish, ModelServer, Say, Step
+from tests.wire.servers import Ask, Cut, Finish, ModelServer, OpenAIWire, Say, Step
 
 __all__ = ["packages", "script"]
 
@@ -39,6 +40,16 @@ def gateway(
         model_retry_delay_s=0.01,
     ) as running:
         yield running
+
+
+@pytest.fixture
+def openai(start_gateway: StartGateway) -> Iterator[tuple[StartGateway, ModelServer]]:
+    """What starts gateways that have one provider's server, and that server."""
+    with ModelServer(OpenAIWire()) as running:
+        yield partial(start_gateway, variables=reach("openai", running)), running
+
+
+OpenAI = tuple[StartGateway, ModelServer]
 
 
 def workspace(gateway: RunningGateway, key: str, server: ModelServer) -> Path:
@@ -109,11 +120,10 @@ def told_results(provider: str, server: ModelServer) -> dict[str, str]:
     return {each.call_id: each.text for each in told}
 
 
-@pytest.mark.parametrize("version", ["ai6", "ai7"])
 def test_thirty_turns_with_sixty_calls_mend_a_repository(
-    gateway: RunningGateway, server: ModelServer, provider: str, script: Script, version: str
+    gateway: RunningGateway, server: ModelServer, provider: str, script: Script
 ) -> None:
-    key = f"mend:{version}"
+    key, version = "mend", {"openai": "ai6", "anthropic": "ai7"}[provider]
     folder = workspace(gateway, key, server)
     repository(folder)
     turns = plan()
@@ -150,12 +160,12 @@ def test_the_model_is_told_the_instructions_of_the_workspace(
     assert "Answer in Latin." in body
 
 
-@pytest.mark.parametrize("version", ["ai5", "ai6", "ai7"])
 def test_a_page_sees_an_answer_that_breaks_off_and_is_given_again(
-    gateway: RunningGateway, server: ModelServer, script: Script, version: str
+    gateway: RunningGateway, server: ModelServer, provider: str, script: Script
 ) -> None:
+    version = {"openai": "ai5", "anthropic": "ai7"}[provider]
     server.reply([Say(["Half of"]), Cut()], [Say(["All of it."]), Finish()])
-    told = script("read.mjs", gateway, f"retried:{version}", version, "Tell me.")
+    told = script("read.mjs", gateway, "retried", version, "Tell me.")
     assert told["errors"] == []
     texts = [part for part in told["message"]["parts"] if part["type"] == "text"]
     assert [part["text"] for part in texts] == ["Half of", "All of it."]
@@ -206,10 +216,9 @@ def test_a_large_picture_fits_into_chat_only(gateway: RunningGateway, server: Mo
         assert [frame.data for frame in stream.frames()][-1] == "[DONE]"
 
 
-def test_a_killed_tool_is_not_run_again_and_the_model_is_told(
-    start_gateway: StartGateway, server: ModelServer, provider: str
-) -> None:
-    gateway = start_gateway(variables=reach(provider, server), tools="all")
+def test_a_killed_tool_is_not_run_again_and_the_model_is_told(openai: OpenAI) -> None:
+    start, server = openai
+    gateway = start(tools="all")
     folder = workspace(gateway, "k", server)
     command = "echo began >> began.txt; sleep 60"
     server.reply(asking(1, ("bash", {"command": command})))
@@ -223,7 +232,7 @@ def test_a_killed_tool_is_not_run_again_and_the_model_is_told(
     assert [each.outcome for each in completed] == ["outcome_unknown"]
     server.reply([Say(["I will look first."]), Finish()])
     assert gateway.post("/sessions/k/messages", {"text": "and?"}).status == 200
-    assert "whether it took effect is unknown" in told_results(provider, server)["call_1_0"]
+    assert "whether it took effect is unknown" in told_results("openai", server)["call_1_0"]
     assert (folder / "began.txt").read_text() == "began\n"
     check_log(gateway.folder, gateway)
 
@@ -241,12 +250,9 @@ def running(mark: str) -> list[int]:
 
 
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
-def test_an_abort_ends_a_running_command(
-    start_gateway: StartGateway, server: ModelServer, provider: str, worker_class: str
-) -> None:
-    gateway = start_gateway(
-        variables=reach(provider, server), tools="all", worker_class=worker_class
-    )
+def test_an_abort_ends_a_running_command(openai: OpenAI, worker_class: str) -> None:
+    start, server = openai
+    gateway = start(tools="all", worker_class=worker_class)
     folder = workspace(gateway, "k", server)
     server.reply(asking(1, ("bash", {"command": "touch abort-me; sleep 61; touch survived"})))
     gateway.post("/sessions/k/enqueue", {"text": "go"})
@@ -256,10 +262,9 @@ def test_an_abort_ends_a_running_command(
     until(lambda: not running("abort-me"), "the command is gone", deadline_s=2)
 
 
-def test_a_stopping_gateway_leaves_no_command_behind(
-    start_gateway: StartGateway, server: ModelServer, provider: str
-) -> None:
-    gateway = start_gateway(variables=reach(provider, server), tools="all", grace_s=0.2)
+def test_a_stopping_gateway_leaves_no_command_behind(openai: OpenAI) -> None:
+    start, server = openai
+    gateway = start(tools="all", grace_s=0.2)
     folder = workspace(gateway, "k", server)
     server.reply(asking(1, ("bash", {"command": "trap '' TERM; touch stop-me; sleep 62"})))
     gateway.post("/sessions/k/enqueue", {"text": "go"})
@@ -270,16 +275,10 @@ def test_a_stopping_gateway_leaves_no_command_behind(
     assert len(ends) == 1
 
 
-def test_a_snapshot_shows_what_was_used_and_what_it_cost(
-    start_gateway: StartGateway, server: ModelServer, provider: str
-) -> None:
-    priced = {"provider": provider, "id": "priced", "input_price": 1.0, "output_price": 3.0}
-    gateway = start_gateway(
-        variables=reach(provider, server),
-        model=f"{provider}/priced",
-        models=json.dumps([priced]),
-        memory_enabled=False,
-    )
+def test_a_snapshot_shows_what_was_used_and_what_it_cost(openai: OpenAI) -> None:
+    start, server = openai
+    priced = {"provider": "openai", "id": "priced", "input_price": 1.0, "output_price": 3.0}
+    gateway = start(model="openai/priced", models=json.dumps([priced]), memory_enabled=False)
     for _ in range(2):
         server.reply([Say(["Hi."]), Finish(usage=Usage(1_000, 100))])
         assert gateway.post("/sessions/k/messages", {"text": "hi"}).status == 200
