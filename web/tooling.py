@@ -32,7 +32,7 @@ class Tooling:
                 sandbox = probe(settings)
                 self.sandbox = sandbox.name
                 builtin.append(BashTool(sandbox))
-            self._servers = McpServers(settings.mcp_servers)
+            self._servers = McpServers(settings.mcp_servers if settings.tools != "none" else ())
             registry = ToolRegistry(
                 builtin,
                 load_custom_tools(settings.tool_modules),
