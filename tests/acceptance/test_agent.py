@@ -330,10 +330,23 @@ def test_a_large_recorded_session_goes_on_with_a_small_window(
         assert again.body["response"] == "Goodbye."
         assert len(server.requests) == calls + 1
         assert "THE SUMMARY" in json.dumps(server.requests[-1].body)
+        for _ in range(2):
+            gateway.post("/sessions/recorded/messages", {"text": "word " * 1_200})
+        asked = gateway.post("/sessions/recorded/compact").body
+        assert (asked["compacted"], asked["summary"]) == (True, "THE SUMMARY")
+        compacted = [
+            each
+            for each in events(gateway.folder, "recorded")
+            if isinstance(each, e.ContextCompacted)
+        ]
+        assert compacted[-1].reason == "asked"
+        assert compacted[-1].first_kept_seq == asked["firstKeptSeq"]
         check_log(gateway.folder, gateway)
 
 
-def test_a_session_is_compacted_on_request(gateway: RunningGateway, server: ModelServer) -> None:
+def test_a_session_that_is_missing_or_short_is_not_compacted(
+    gateway: RunningGateway, server: ModelServer
+) -> None:
     assert gateway.post("/sessions/nobody/compact").status == 404
     workspace(gateway, "compact", server)
     nothing = gateway.post("/sessions/compact/compact")
