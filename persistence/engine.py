@@ -1,25 +1,28 @@
-"""Engines, SQLite's settings, and the one place that translates a driver's errors."""
+"""Engines, their settings, and the one place that translates a driver's errors."""
 
 import contextlib
-import fcntl
-import os
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from persistence.errors import PersistenceError, StoreLockedError, StoreUnavailableError
+from persistence._statements import Statements
+from persistence.errors import PersistenceError, StoreUnavailableError
+from persistence.postgres import (
+    ALIASES,
+    CONNECT_ARGUMENTS,
+    DRIVER,
+    DURABLE,
+    FLEETING,
+    PostgresStatements,
+)
 
 BUSY_TIMEOUT_MS = 5_000
 READ_CONNECTIONS_MAX = 8
 CHECKPOINT_PAGES = 8_000
 """Size of the WAL that is folded into the database: 32 MB, so that the pages which every commit
 changes are written back once for many commits."""
-LOCK_POLL_S = 0.05
-HOLDER_SIGNS_S = 1.0
 
 
 class DatabaseUrlError(PersistenceError):
@@ -32,8 +35,15 @@ def parse_url(url: str) -> sa.URL:
         parsed = sa.make_url(url)
     except ArgumentError as error:
         raise DatabaseUrlError(
-            f"The database URL {url!r} can't be parsed: sqlite:///path/to/file.db is one that can."
+            f"The database URL {url!r} can't be parsed: sqlite:///path/to/file.db and "
+            "postgresql://user@host/database are some that can."
         ) from error
+    if parsed.drivername in ALIASES:
+        parsed = parsed.set(drivername=DRIVER)
+    if not is_sqlite(parsed) and parsed.drivername != DRIVER:
+        raise DatabaseUrlError(
+            f"{parsed.drivername!r} is no database for an event log: use sqlite or postgresql."
+        )
     if is_sqlite(parsed) and (not parsed.database or parsed.database == ":memory:"):
         raise DatabaseUrlError("An SQLite database needs a file: sqlite:///path/to/file.db")
     return parsed
@@ -42,6 +52,11 @@ def parse_url(url: str) -> sa.URL:
 def is_sqlite(url: sa.URL) -> bool:
     """Tell whether the URL names an embedded SQLite database."""
     return url.get_backend_name() == "sqlite"
+
+
+def statements_for(dialect: sa.Dialect) -> Statements:
+    """Return the statements that a database understands, and is quick with."""
+    return PostgresStatements(dialect) if dialect.name == "postgresql" else Statements(dialect)
 
 
 def write_engine(url: sa.URL) -> sa.Engine:
@@ -69,16 +84,24 @@ def read_engine(url: sa.URL) -> sa.Engine:
     )
 
 
-def _engine(url: sa.URL, *, query_only: bool = False, **options: Any) -> sa.Engine:  # noqa: ANN401 - SQLAlchemy's own options
-    arguments = {"check_same_thread": False} if is_sqlite(url) else {}
-    try:
-        engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **options)
-    except NoSuchModuleError as error:
-        raise DatabaseUrlError(f"No driver for {url.drivername!r} is known.") from error
-    except ModuleNotFoundError as error:
-        raise DatabaseUrlError(
-            f"{url.drivername!r} needs the package {error.name!r}: install it."
-        ) from error
+def side_engine(url: sa.URL) -> sa.Engine:
+    """Return the engine for what processes tell each other, of which nothing has to last."""
+    return _engine(url, FLEETING, isolation_level="AUTOCOMMIT", pool_size=4, max_overflow=4)
+
+
+def _engine(
+    url: sa.URL,
+    durability: str = DURABLE,
+    *,
+    query_only: bool = False,
+    **options: Any,  # noqa: ANN401 - SQLAlchemy's own options
+) -> sa.Engine:
+    if is_sqlite(url):
+        arguments: dict[str, Any] = {"check_same_thread": False}
+    else:
+        arguments = CONNECT_ARGUMENTS | {"options": durability}
+        options["paramstyle"] = "format"  # parameters by their order, as SQLite has them
+    engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **options)
     if is_sqlite(url):
         _settle_sqlite(engine, query_only=query_only)
     return engine
@@ -118,68 +141,3 @@ def translated_errors(*driver_errors: type[Exception]) -> Iterator[None]:
     except expected as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise StoreUnavailableError(f"The database can't be used now: {cause}") from error
-
-
-class SingleProcessLock:
-    """An exclusive lock beside an SQLite database: exactly one process serves it.
-
-    A worker that replaces its sibling (same parent process) waits for it to end; anyone else
-    is refused at once.
-    """
-
-    def __init__(self, database: str) -> None:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-        self._path = Path(f"{database}.lock")
-        self._file: int | None = None
-
-    def acquire(self, *, sibling_wait_s: float) -> None:
-        """Take the lock or raise StoreLockedError, which names who holds it."""
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        began = time.monotonic()
-        while not self._try():
-            waited_s = time.monotonic() - began
-            holder = self._holder()
-            # A holder that hasn't signed yet may be a sibling: look again in a moment.
-            if waited_s > (HOLDER_SIGNS_S if holder is None else 0) and (
-                holder is None or holder[1] != os.getppid() or waited_s > sibling_wait_s
-            ):
-                self.release()
-                raise StoreLockedError(
-                    f"Process {holder[0] if holder else 'unknown'} already serves "
-                    f"{self._path.with_suffix('')}. SQLite carries one process: stop that one "
-                    "first, or use PostgreSQL for many."
-                )
-            time.sleep(LOCK_POLL_S)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()} {os.getppid()}".encode(), 0)
-
-    def release(self) -> None:
-        """Let the next process have the database."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _try(self) -> bool:
-        assert self._file is not None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _holder(self) -> tuple[int, int] | None:
-        """Return the holder's process and its parent; None before it has signed."""
-        words = self._path.read_text().split()
-        if len(words) != 2 or not _is_alive(int(words[0])):
-            return None
-        return int(words[0]), int(words[1])
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

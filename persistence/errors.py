@@ -13,6 +13,14 @@ class LeaseLostError(PersistenceError):
     """Another owner has raised the stream's epoch; nothing was written."""
 
 
+class OwnedElsewhereError(PersistenceError):
+    """A living process owns the stream; nothing was written. ``owner`` is its name."""
+
+    def __init__(self, stream_id: str, owner: str) -> None:
+        super().__init__(f"{stream_id} is owned by {owner}")
+        self.owner = owner
+
+
 class StoreUnavailableError(PersistenceError):
     """The database can't be written or read now; whether the last write holds is unknown."""
 

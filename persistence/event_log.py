@@ -3,20 +3,21 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from msgspec.structs import astuple
 
 from persistence import chain
-from persistence._statements import Statements
-from persistence.engine import translated_errors
+from persistence.engine import statements_for, translated_errors
 from persistence.errors import (
     ConflictError,
     CorruptLogError,
     LeaseLostError,
+    OwnedElsewhereError,
     PersistenceError,
+    StoreUnavailableError,
 )
 from persistence.log_reader import LogReader
 from persistence.memories import Projection
@@ -25,11 +26,14 @@ from persistence.records import (
     GENESIS_HASH,
     Append,
     Claim,
+    Cursor,
     Head,
+    Release,
     Reproject,
     Snapshot,
     StoredEvent,
     StreamEntry,
+    TailedEvent,
     Write,
 )
 from persistence.schema import events, streams
@@ -94,6 +98,33 @@ class EventLog(Protocol):
     def active(self, prefix: str = "") -> list[str]:
         """Return the ids of the streams that have work to carry on with."""
 
+    def abandoned(self, owner: str, prefix: str = "") -> list[str]:
+        """Return the ids of those that ``owner`` may carry on with: no other process owns them."""
+
+    def owner(self, stream_id: str) -> str | None:
+        """Return who owns the stream and is alive; None where anybody may."""
+
+    def disowned(self, owner: str, rows: Sequence[int]) -> list[int]:
+        """Return which of the streams, given by their rows, the owner does not own."""
+
+    def read_streams(self, after: Mapping[int, int]) -> list[tuple[int, StoredEvent]]:
+        """Return what follows in several streams: their rows, with the last seq known of each.
+
+        The events of a stream are in order; there may be more of them.
+        """
+
+    def end(self) -> Cursor:
+        """Return a cursor that no event which is appended from now on comes before."""
+
+    def tail(
+        self, after: Cursor, *, types: Collection[str] = (), limit: int = 1_000
+    ) -> list[TailedEvent]:
+        """Return the events of all streams that follow, of the given types or of any.
+
+        Read again from the last one's cursor on, they are all there are, each once, each
+        stream's in order. Events come as soon as nothing can come before them any more.
+        """
+
     def close(self) -> None:
         """Give back the connections."""
 
@@ -103,8 +134,18 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
+RETRIES_MAX = 3
+"""How often a batch that the database has undone by itself is tried again."""
+
+Outcome = Head | PersistenceError
+
+
 class _HeadMovedError(Exception):
     """A stream is not where its append expected it; the transaction is rolled back."""
+
+
+class _UndoneError(Exception):
+    """The database has undone the transaction, for others' sake."""
 
 
 class SqlEventLog(LogReader):
@@ -123,7 +164,7 @@ class SqlEventLog(LogReader):
         clock_us: Callable[[], int] = now_us,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        super().__init__(reader, Statements(writer.dialect))
+        super().__init__(reader, statements_for(writer.dialect))
         self._writer = writer
         self._commit_in = commit_in
         self._clock_us = clock_us
@@ -131,26 +172,55 @@ class SqlEventLog(LogReader):
         self._projection = Projection(writer.dialect)
         self._connection: PoolProxiedConnection | None = None
 
-    def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
+    def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """See EventLog.write."""
         try:
-            return self._write_all(batch)
+            return self._retried(batch)
         except _HeadMovedError:  # find out whose, and write the rest
+            stale = {
+                index: error for index, error in enumerate(map(self._staleness, batch)) if error
+            }
+        rest = [write for index, write in enumerate(batch) if index not in stale]
+        written = iter(self._write_rest(rest))
+        return [stale.get(index) or next(written) for index in range(len(batch))]
+
+    def _write_rest(self, batch: Sequence[Write]) -> list[Outcome]:
+        """Write at once what was not stale a moment ago, or one by one."""
+        if not batch:
+            return []
+        try:
+            return self._retried(batch)
+        except _HeadMovedError:
             return [self._write_one(write) for write in batch]
 
-    def _write_one(self, write: Write) -> Head | PersistenceError:
+    def _write_one(self, write: Write) -> Outcome:
         try:
-            return self._write_all([write])[0]
+            return self._retried([write])[0]
         except _HeadMovedError:
             assert not isinstance(write, Claim)
-            return self._conflict(write.head)
+            return self._conflict(write.head, self.head(write.head.stream_id))
 
-    def _write_all(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
+    def _retried(self, batch: Sequence[Write]) -> list[Outcome]:
+        for _attempt in range(RETRIES_MAX):
+            with contextlib.suppress(_UndoneError):
+                return self._write_all(batch)
+        raise StoreUnavailableError("The database undoes what is written, again and again.")
+
+    def _staleness(self, write: Write) -> PersistenceError | None:
+        """Return why a write can't be carried out any more, None where it may be."""
+        if isinstance(write, Claim):
+            return None
+        expected, found = write.head, self.head(write.head.stream_id)
+        if found is None or found.epoch != expected.epoch or found.version > expected.version:
+            return self._conflict(expected, found)
+        return None
+
+    def _write_all(self, batch: Sequence[Write]) -> list[Outcome]:
         """Write the batch as one transaction. Raises _HeadMovedError and leaves no trace."""
         recorded_at = self._clock_us()
         count = sum(len(write.events) for write in batch if isinstance(write, Append))
         salts = chain.salts(self._random_bytes, count)
-        heads: list[Head | PersistenceError] = []
+        heads: list[Outcome] = []
         head_rows: list[tuple[object, ...]] = []
         event_rows: list[tuple[object, ...]] = []
         with self._transaction() as cursor:
@@ -165,11 +235,11 @@ class SqlEventLog(LogReader):
                         self._projection.update(cursor, head.row, write.rows)
                 else:
                     self._move_heads(cursor, head_rows)  # the write must see them
-                    heads.append(self._claim_or_reproject(cursor, write))
+                    heads.append(self._write_other(cursor, write))
             self._move_heads(cursor, head_rows)
             if event_rows:
-                cursor.executemany(self._sql.insert_event, event_rows)
-            self._store_snapshots(cursor, batch)
+                self._sql.insert_events(cursor, event_rows)
+            self._store_beside(cursor, batch)
         return heads
 
     @contextlib.contextmanager
@@ -189,8 +259,10 @@ class SqlEventLog(LogReader):
                     cursor.execute(self._sql.begin)
                 yield cursor
                 self._commit_in(connection.commit)
-            except BaseException:
+            except BaseException as error:
                 connection.rollback()
+                if self._sql.is_rolled_back(error):
+                    raise _UndoneError from error
                 raise
             finally:
                 cursor.close()
@@ -198,13 +270,11 @@ class SqlEventLog(LogReader):
     def _move_heads(self, cursor: "DBAPICursor", rows: list[tuple[object, ...]]) -> None:
         """Move the heads and empty the list. Raises _HeadMovedError."""
         if rows:
-            cursor.executemany(self._sql.move_head, rows)
-            if cursor.rowcount != len(rows):
+            if not self._sql.move_heads(cursor, rows):
                 raise _HeadMovedError
             rows.clear()
 
-    def _conflict(self, expected: Head) -> PersistenceError:
-        found = self.head(expected.stream_id)
+    def _conflict(self, expected: Head, found: Head | None) -> PersistenceError:
         if found is not None and found.epoch != expected.epoch:
             return LeaseLostError(
                 f"{expected.stream_id} has epoch {found.epoch}, not {expected.epoch}: "
@@ -215,25 +285,29 @@ class SqlEventLog(LogReader):
             f"not {expected.version}"
         )
 
-    def _claim_or_reproject(self, cursor: "DBAPICursor", write: Claim | Reproject) -> Head:
-        """Carry out the write and return the head. Raises _HeadMovedError."""
+    def _write_other(self, cursor: "DBAPICursor", write: Claim | Release | Reproject) -> Outcome:
+        """Carry out the write and return its outcome. Raises _HeadMovedError."""
         if isinstance(write, Claim):
             return self._claim(cursor, write)
         found = self._find_head(cursor, write.head.stream_id)
         if found is None or (found.version, found.epoch) != (write.head.version, write.head.epoch):
             raise _HeadMovedError
-        self._projection.replace(cursor, found.row, write.rows)
+        if isinstance(write, Release):
+            cursor.execute(self._sql.release, (found.row, found.epoch))
+        else:
+            self._projection.replace(cursor, found.row, write.rows)
         return found
 
-    def _claim(self, cursor: "DBAPICursor", claim: Claim) -> Head:
-        sql = self._sql
-        cursor.execute(sql.find_owner, (claim.stream_id,))
-        row = cursor.fetchone()
-        if row is None:
-            cursor.execute(sql.insert_stream, (claim.stream_id, GENESIS_HASH, claim.owner))
-        elif row[1] != claim.owner:
-            cursor.execute(sql.raise_epoch, (claim.owner, row[0]))
-        head = self._find_head(cursor, claim.stream_id)
+    def _claim(self, cursor: "DBAPICursor", claim: Claim) -> Outcome:
+        sql, name, owner = self._sql, claim.stream_id, claim.owner
+        cursor.execute(sql.insert_stream, (name, GENESIS_HASH, owner, b""))
+        if cursor.rowcount == 0:
+            cursor.execute(sql.take_over, (owner, name, owner))
+            cursor.execute(sql.find_owner, (name,))
+            found: Any = cursor.fetchone()
+            if found[0] != owner:
+                return OwnedElsewhereError(name, found[0])
+        head = self._find_head(cursor, name)
         assert head is not None
         return head
 
@@ -242,9 +316,14 @@ class SqlEventLog(LogReader):
         found: Any = cursor.fetchone()
         return None if found is None else Head(*found)
 
-    def _store_snapshots(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
+    def _store_beside(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
+        """Store what belongs to the events: snapshots, and answers to who asked for them."""
         for write in batch:
-            if isinstance(write, Append) and write.snapshot is not None:
+            if not isinstance(write, Append):
+                continue
+            for answer in write.answers:
+                cursor.execute(self._sql.answer, (answer.body, answer.id))
+            if write.snapshot is not None:
                 snapshot = write.snapshot
                 cursor.execute(self._sql.delete_snapshot, (write.head.row, snapshot.seq))
                 cursor.execute(

@@ -5,14 +5,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from persistence.errors import PersistenceError, StoreBusyError, StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.native import Gate, gate_maker
-from persistence.records import Append, Claim, Head, Write
+from persistence.records import Append, Head, Reproject, Write
 
 QUEUE_MAX = 10_000
 BATCH_ROWS_MAX = 1_000
+REOPEN_AFTER_S_MIN = 0.05
+REOPEN_AFTER_S_MAX = 5.0
+"""Time from a failure to the next attempt to reopen the log, doubled from the least to the most."""
+
+Outcomes = Sequence[Head | PersistenceError]
+
+
+class WriteObserver(Protocol):
+    """Takes note of what a writer did; must not block."""
+
+    def written(self, writes: Sequence[Write], outcomes: Outcomes, took_s: float) -> None:
+        """Take note of a batch that is durable, and of what its writes led to."""
+
+    def write_failed(self, writes: Sequence[Write], took_s: float) -> None:
+        """Take note of a batch of which it is unknown whether it is in the log."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +43,9 @@ class _Batch:
         self.gate = gate
         self.writes: list[Write] = []
         self.rows = 0
-        self.outcome: Sequence[Head | PersistenceError] = ()
+        self.outcome: Outcomes = ()
 
-    def resolve(self, outcome: Sequence[Head | PersistenceError]) -> None:
+    def resolve(self, outcome: Outcomes) -> None:
         self.outcome = outcome
         self.gate.set()
 
@@ -62,7 +79,8 @@ class GroupCommit:
     """Gathers writes while one batch commits, then writes them as the next batch.
 
     There is no timer by default: ``window_ms`` makes the writer wait that long for company.
-    After a failed write nothing is acknowledged until the log has been reopened and checked.
+    After a failed write nothing is acknowledged until the log has been reopened and checked;
+    while that can't be done writes fail at once, and it is tried less and less often.
     """
 
     def __init__(
@@ -72,8 +90,11 @@ class GroupCommit:
         queue_max: int = QUEUE_MAX,
         batch_rows_max: int = BATCH_ROWS_MAX,
         window_ms: int = 0,
+        reopen_after_s_max: float = REOPEN_AFTER_S_MAX,
+        observers: Sequence[WriteObserver] = (),
     ) -> None:
         self._log = log
+        self._observers = observers
         self._queue_max = queue_max
         self._batch_rows_max = batch_rows_max
         self._window_s = window_ms / 1000
@@ -84,7 +105,10 @@ class GroupCommit:
         self._waiting = 0
         self._sleeping = False
         self._closing = False
-        self._suspect = False
+        self._suspect: PersistenceError | None = None
+        self._reopen_after_s_max = reopen_after_s_max
+        self._reopen_after_s = 0.0
+        self._reopen_at = 0.0
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
 
     def start(self) -> None:
@@ -126,21 +150,44 @@ class GroupCommit:
         self._sleeping = False
         self._wake.release()
 
+    @property
+    def waiting(self) -> int:
+        """Return how many writes wait."""
+        return self._waiting
+
     def _run(self) -> None:
         while (batch := self._take()) is not None:
+            began = time.monotonic()
             try:
-                outcome = self._write(batch.writes)
+                self._reopen_where_needed()
+                outcome = self._log.write(batch.writes)
             except BaseException as error:
-                self._suspect = True
-                logger.exception("The log can't be written.")
-                outcome = [_unavailable(error)] * len(batch.writes)
+                if self._suspect is None:
+                    logger.exception("The log can't be written.")
+                self._suspect = _unavailable(error)
+                batch.resolve([self._suspect] * len(batch.writes))
+                for observer in self._observers:
+                    observer.write_failed(batch.writes, time.monotonic() - began)
+                continue
             batch.resolve(outcome)
+            for observer in self._observers:
+                observer.written(batch.writes, outcome, time.monotonic() - began)
 
-    def _write(self, writes: Sequence[Write]) -> list[Head | PersistenceError]:
-        if self._suspect:
+    def _reopen_where_needed(self) -> None:
+        """Check the log after a failure; raise what failed while it is not yet time to."""
+        if self._suspect is None:
+            return
+        if time.monotonic() < self._reopen_at:
+            raise self._suspect
+        try:
             self._log.reopen()
-            self._suspect = False
-        return self._log.write(writes)
+        except BaseException:
+            doubled = max(2 * self._reopen_after_s, REOPEN_AFTER_S_MIN)
+            self._reopen_after_s = min(doubled, self._reopen_after_s_max)
+            self._reopen_at = time.monotonic() + self._reopen_after_s
+            raise
+        self._suspect = None
+        self._reopen_after_s = 0.0
 
     def _take(self) -> _Batch | None:
         """Wait for writes and take the oldest batch; None when closing."""
@@ -168,7 +215,7 @@ def _rows_of(write: Write) -> int:
     """Return how many rows a write adds to its batch."""
     if isinstance(write, Append):
         return len(write.events) + len(write.rows)
-    return 1 if isinstance(write, Claim) else 1 + len(write.rows)
+    return 1 + len(write.rows) if isinstance(write, Reproject) else 1
 
 
 def _unavailable(error: BaseException) -> PersistenceError:

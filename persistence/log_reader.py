@@ -1,6 +1,6 @@
 """What is read of the event log in an SQL database."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,15 +8,21 @@ import sqlalchemy as sa
 from persistence._statements import Statements
 from persistence.engine import translated_errors
 from persistence.errors import CorruptLogError
-from persistence.records import Head, Snapshot, StoredEvent, StreamEntry, Summary
+from persistence.records import (
+    SHARED,
+    Cursor,
+    Head,
+    Snapshot,
+    StoredEvent,
+    StreamEntry,
+    Summary,
+    TailedEvent,
+)
 from persistence.schema import snapshots, streams
 
 READ_CHUNK_ROWS_MIN = 64
 READ_CHUNK_ROWS_MAX = 1_000
 """A read begins with a small chunk: who reads backwards seldom wants it all."""
-
-UNDECODABLE = "Could not decode to UTF-8"
-"""What SQLite's driver says of text that is none."""
 
 
 class LogReader:
@@ -66,7 +72,7 @@ class LogReader:
             try:
                 return connection.exec_driver_sql(statement, (head.row, low, high, size)).fetchall()
             except sa.exc.OperationalError as error:
-                if UNDECODABLE not in str(error.orig):
+                if not self._sql.is_text_damage(error.orig):
                     raise
         # SQLite's driver doesn't say which row: look at each by itself.
         if high - low == 2:
@@ -121,14 +127,68 @@ class LogReader:
 
     def active(self, prefix: str = "") -> list[str]:
         """See EventLog.active."""
-        query = (
-            sa.select(streams.c.stream_id)
-            .where(streams.c.active)
-            .where(_begins_with(prefix))
-            .order_by(streams.c.id)
+        return self._named(_active(prefix))
+
+    def abandoned(self, owner: str, prefix: str = "") -> list[str]:
+        """See EventLog.abandoned."""
+        mine = streams.c.owner == owner
+        return self._named(_active(prefix).where(mine | self._sql.nobody_owns(streams.c.owner)))
+
+    def owner(self, stream_id: str) -> str | None:
+        """See EventLog.owner."""
+        query = sa.select(streams.c.owner).where(
+            streams.c.stream_id == stream_id,
+            streams.c.owner != SHARED,
+            ~self._sql.nobody_owns(streams.c.owner),
+        )
+        return next(iter(self._named(query)), None)
+
+    def disowned(self, owner: str, rows: Sequence[int]) -> list[int]:
+        """See EventLog.disowned."""
+        query = sa.select(streams.c.id).where(
+            streams.c.id.in_(rows), streams.c.owner.is_distinct_from(owner)
         )
         with translated_errors(), self._reader.connect() as connection:
             return list(connection.scalars(query))
+
+    def read_streams(self, after: Mapping[int, int]) -> list[tuple[int, StoredEvent]]:
+        """See EventLog.read_streams."""
+        if not after:
+            return []
+        statement, parameters = self._sql.read_streams(after)
+        with translated_errors(), self._reader.connect() as connection:
+            found = connection.exec_driver_sql(statement, parameters).fetchall()
+        return [(row, StoredEvent(*stored)) for row, *stored in found]
+
+    def end(self) -> Cursor:
+        """See EventLog.end."""
+        with translated_errors(), self._reader.connect() as connection:
+            return Cursor(*connection.exec_driver_sql(self._sql.find_end).one())
+
+    def tail(
+        self, after: Cursor, *, types: Collection[str] = (), limit: int = READ_CHUNK_ROWS_MAX
+    ) -> list[TailedEvent]:
+        """See EventLog.tail."""
+        statement, parameters = self._sql.tail(after, types, limit)
+        with translated_errors(), self._reader.connect() as connection:
+            found = connection.exec_driver_sql(statement, parameters).fetchall()
+        return [
+            TailedEvent(Cursor(transaction, position), stream_id, StoredEvent(*stored))
+            for transaction, position, stream_id, *stored in found
+        ]
+
+    def _named(self, query: sa.Select[tuple[Any]]) -> list[str]:
+        with translated_errors(), self._reader.connect() as connection:
+            return list(connection.scalars(query))
+
+
+def _active(prefix: str) -> sa.Select[tuple[str]]:
+    return (
+        sa.select(streams.c.stream_id)
+        .where(streams.c.active)
+        .where(_begins_with(prefix))
+        .order_by(streams.c.id)
+    )
 
 
 def _begins_with(prefix: str) -> sa.ColumnElement[bool]:

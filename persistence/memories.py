@@ -11,11 +11,19 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from persistence import postgres_index, sqlite_index
 from persistence.engine import translated_errors
-from persistence.ranking import RANKED_EPISODES, RANKED_MEMORIES, Ranked, asked, best, newest
+from persistence.ranking import (
+    RANKED_EPISODES,
+    RANKED_MEMORIES,
+    Asked,
+    Ranked,
+    asked,
+    best,
+    newest,
+)
 from persistence.records import EpisodeRow, MemoryRow, Row
 from persistence.schema import episodes, memories
-from persistence.sqlite_index import EPISODE_INDEX, MEMORY_INDEX, SqliteIndex, asked_for
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPICursor
@@ -93,12 +101,39 @@ class Memories(Protocol):
         """
 
 
+class TextIndex(Protocol):
+    """The index beside a table that is searched; each database has its own."""
+
+    found: sa.CTE
+    """What it finds: row, points and words, as ranking.best takes them; ``asked`` is given."""
+
+    def put(self, cursor: "DBAPICursor", row: int, stream: int, text: str | None) -> None:
+        """Index the text for the row, or nothing."""
+
+    def fill(self, cursor: "DBAPICursor", stream: int, texts: Sequence[tuple[int, str]]) -> None:
+        """Index the texts for their rows, of which none is indexed."""
+
+    def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
+        """Forget the stream's rows up to an id, while the table still has them."""
+
+    def asked_for(self, stream: int, asked: Asked) -> str:
+        """Return ``found``'s parameter ``asked``."""
+
+
+def _indexes_of(dialect: sa.Dialect) -> tuple[TextIndex, TextIndex]:
+    """Return a database's indexes of memories and of episodes."""
+    if dialect.name == "postgresql":
+        return postgres_index.MEMORY_INDEX, postgres_index.EPISODE_INDEX
+    return sqlite_index.MEMORY_INDEX, sqlite_index.EPISODE_INDEX
+
+
 class Projection:
     """Writes streams' rows, inside the transactions of the log."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
-        self._memories = _TableWriter(dialect, RANKED_MEMORIES, MEMORY_INDEX)
-        self._episodes = _TableWriter(dialect, RANKED_EPISODES, EPISODE_INDEX)
+        memory_index, episode_index = _indexes_of(dialect)
+        self._memories = _TableWriter(dialect, RANKED_MEMORIES, memory_index)
+        self._episodes = _TableWriter(dialect, RANKED_EPISODES, episode_index)
 
     def update(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
         """Write rows over those of the same ids; episodes that are now too old leave."""
@@ -147,7 +182,7 @@ def _text(row: Row) -> str | None:
 class _TableWriter:
     """Writes one table and its index."""
 
-    def __init__(self, dialect: sa.Dialect, ranked: Ranked, index: SqliteIndex) -> None:
+    def __init__(self, dialect: sa.Dialect, ranked: Ranked, index: TextIndex) -> None:
         stream, row_id = ranked.table.c.stream, ranked.table.c.id
         of_stream = stream == sa.bindparam("stream")
         statements: tuple[sa.ClauseElement, ...] = (
@@ -213,6 +248,11 @@ class SqlMemories:
 
     def __init__(self, reader: sa.Engine) -> None:
         self._reader = reader
+        self._index, episode_index = _indexes_of(reader.dialect)
+        self._best = (
+            best(RANKED_MEMORIES, self._index.found),
+            best(RANKED_EPISODES, episode_index.found),
+        )
 
     def by_key(self, stream_row: int, key: str) -> MemoryRow | None:
         """See Memories.by_key."""
@@ -253,10 +293,10 @@ class SqlMemories:
     ) -> list[Hit]:
         """See Memories.search."""
         wanted = asked(query)
-        of_memories, of_episodes = _BEST if wanted.words else _NEWEST
+        of_memories, of_episodes = self._best if wanted.words else _NEWEST
         parameters = {
             "stream": stream_row,
-            "asked": asked_for(stream_row, wanted),
+            "asked": self._index.asked_for(stream_row, wanted),
             "asked_words": len(wanted.words),
             "secrets": secrets,
             "now_ms": now_ms,
@@ -278,7 +318,6 @@ class SqlMemories:
             return [MemoryRow(*row) for row in connection.execute(query)]
 
 
-_BEST = (best(RANKED_MEMORIES, MEMORY_INDEX.found), best(RANKED_EPISODES, EPISODE_INDEX.found))
 _NEWEST = (newest(RANKED_MEMORIES), newest(RANKED_EPISODES))
 
 

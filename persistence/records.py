@@ -118,11 +118,29 @@ Row = MemoryRow | EpisodeRow
 class Claim(Struct, frozen=True, gc=False):
     """Make ``owner`` the one who writes a stream, creating the stream where it is missing.
 
-    The epoch rises when the owner changes.
+    The epoch rises when the owner changes. Where another owner is alive nothing happens, and the
+    outcome is OwnedElsewhereError.
     """
 
     stream_id: str
     owner: str
+
+
+SHARED = "*"
+"""The owner of a stream that every process writes: who appends first wins, the others look anew."""
+
+
+class Release(Struct, frozen=True, gc=False):
+    """Let anybody own the stream, if ``head`` has its epoch still."""
+
+    head: Head
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """Answer a message in the inbox, which has this ``id``; one that has an answer keeps it."""
+
+    id: int
+    body: bytes
 
 
 class Append(Struct, frozen=True, gc=False):
@@ -130,6 +148,7 @@ class Append(Struct, frozen=True, gc=False):
 
     The summary replaces the stream's; a snapshot is stored with the events where one is given.
     ``rows`` are the stream's projected rows that the events changed, as they are after them.
+    ``answers`` are given to those whose messages led to the events.
     """
 
     head: Head
@@ -137,6 +156,7 @@ class Append(Struct, frozen=True, gc=False):
     summary: Summary
     snapshot: Snapshot | None = None
     rows: tuple[Row, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 class Reproject(Struct, frozen=True, gc=False):
@@ -146,7 +166,25 @@ class Reproject(Struct, frozen=True, gc=False):
     rows: tuple[Row, ...]
 
 
-Write = Append | Claim | Reproject
+Write = Append | Claim | Release | Reproject
+
+
+class Cursor(Struct, frozen=True, gc=False, order=True):
+    """A place among the events of all streams, in the order in which they can be read.
+
+    ``transaction`` is the one that wrote an event, as PostgreSQL numbers them, else 0.
+    """
+
+    transaction: int
+    position: int
+
+
+class TailedEvent(Struct, frozen=True, gc=False):
+    """An event of any stream, and its place among all of them."""
+
+    cursor: Cursor
+    stream_id: str
+    event: StoredEvent
 
 
 class StreamEntry(Struct, frozen=True, gc=False):

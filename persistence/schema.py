@@ -1,7 +1,8 @@
 """The tables, for SQLite and PostgreSQL alike; migrations/ makes them.
 
 An event's row lies by position, not beside its stream's other rows: measured in docs/adr/0002.
-What only SQLite has, the full-text indexes, is in sqlite_index.py.
+What only SQLite has, the full-text indexes, is in sqlite_index.py; what only PostgreSQL has, such
+as the transaction of each event, is in postgres.py and postgres_index.py.
 """
 
 from sqlalchemy import (
@@ -48,6 +49,10 @@ streams = Table(
     Column("listed", Boolean, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("summary", LargeBinary, nullable=False),
+    Index(
+        "ix_streams_active", "id", sqlite_where=text("active = 1"), postgresql_where=text("active")
+    ),
+    Index("ix_streams_owner", "owner"),
 )
 
 events = Table(
@@ -134,4 +139,32 @@ episodes = Table(
     Column("at", BigInteger, nullable=False),
     Column("text", String, nullable=False),
     UniqueConstraint("stream", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("renewed_at", BigInteger, nullable=False),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("asker", String, nullable=False),
+    Column("stream_id", String, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    Column("put_at", BigInteger, nullable=False),
+    Column("answer", LargeBinary),
+    Index(
+        "ix_inbox_unanswered",
+        "owner",
+        "id",
+        sqlite_where=text("answer IS NULL"),
+        postgresql_where=text("answer IS NULL"),
+    ),
 )

@@ -52,6 +52,18 @@ class SqliteIndex:
         """Forget the stream's rows up to an id, while the table still has them."""
         cursor.execute(self._drop, (stream, last_id))
 
+    def asked_for(self, stream: int, asked: Asked) -> str:
+        """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.
+
+        A JSON array of [FTS5's query, points, how many words it stands for, a spelling that the
+        text must hold besides].
+        """
+        phrase = asked.phrase
+        if pieces(phrase) == [phrase]:  # then whoever holds it holds it as it stands
+            return json.dumps([(_match(stream, phrase), points(phrase) + PHRASE_POINTS, 1, None)])
+        each = [(_match(stream, word), points(word), 1, None) for word in asked.words]
+        return json.dumps([*each, (_match(stream, phrase), PHRASE_POINTS, 0, spelling(phrase))])
+
 
 def _found(name: str) -> sa.CTE:
     """Return what an index finds: row, points and words, as ranking.best takes them."""
@@ -69,19 +81,6 @@ def _found(name: str) -> sa.CTE:
         sa.column(each, sa.BigInteger) for each in ("row", "points", "words")
     ]
     return sa.text(statement).columns(*columns).cte("found")
-
-
-def asked_for(stream: int, asked: Asked) -> str:
-    """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.
-
-    A JSON array of [FTS5's query, points, how many words it stands for, a spelling that the text
-    must hold besides].
-    """
-    phrase = asked.phrase
-    if pieces(phrase) == [phrase]:  # then whoever holds it holds it as it stands
-        return json.dumps([(_match(stream, phrase), points(phrase) + PHRASE_POINTS, 1, None)])
-    each = [(_match(stream, word), points(word), 1, None) for word in asked.words]
-    return json.dumps([*each, (_match(stream, phrase), PHRASE_POINTS, 0, spelling(phrase))])
 
 
 def _match(stream: int, text: str) -> str:

@@ -20,7 +20,6 @@ from actors.runs.launcher import RunLauncher
 from actors.session.commands import Command
 from actors.timers import Timers, now_ms
 from persistence.engine import (
-    SingleProcessLock,
     is_sqlite,
     parse_url,
     read_engine,
@@ -31,6 +30,7 @@ from persistence.group_commit import GroupCommit
 from persistence.memories import Memories, SqlMemories
 from persistence.migration import ensure_schema
 from persistence.native import native_caller
+from persistence.single_process import SingleProcessLock
 from web.inputs import TokenBody
 from web.live_config import LiveConfig
 from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback

@@ -82,7 +82,8 @@ def serve(**flags: str | None) -> None:
 def migrate(**flags: str | None) -> None:
     """Bring the database's schema up to this program's."""
     from persistence import migration
-    from persistence.engine import SingleProcessLock, is_sqlite, parse_url, write_engine
+    from persistence.engine import is_sqlite, parse_url, write_engine
+    from persistence.single_process import SingleProcessLock
 
     _to_environment(flags)
     settings = _settings()

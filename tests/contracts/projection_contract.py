@@ -52,7 +52,7 @@ class ProjectionContract:
     def test_rows_are_read_back_as_they_were_appended(
         self, log: EventLog, read_rows: ReadRows
     ) -> None:
-        content = "a\0b 'c' \"d\" | \u2028 日本語 🙂"
+        content = "a\x01b 'c' \"d\" | \u2028 日本語 🙂"
         full = MemoryRow(
             2, "archival", "secret", "naïve", content, "auto", False, 2**53, 1, 2, 3, 2**53
         )

@@ -17,7 +17,7 @@ from actors.session.events import PromptQueued, RunStarted, SessionCreated
 from actors.session.evolve import evolve
 from actors.session.state import STATE_VERSION, SessionState
 from persistence import chain
-from persistence.engine import SingleProcessLock, parse_url, read_engine, write_engine
+from persistence.engine import parse_url, read_engine, write_engine
 from persistence.errors import (
     CorruptLogError,
     PersistenceError,
@@ -273,8 +273,8 @@ def test_a_busy_database_is_unavailable_and_nothing_of_the_batch_is_written(
 
 CONTENDER = """
 import sys
-from persistence.engine import SingleProcessLock
 from persistence.errors import StoreLockedError
+from persistence.single_process import SingleProcessLock
 
 class Talking(SingleProcessLock):
     def _try(self):

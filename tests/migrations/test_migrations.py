@@ -20,9 +20,16 @@ from persistence.migration import MIGRATE_COMMAND, ensure_schema, migrate
 from persistence.records import Append, Claim, Head, MemoryRow, NewEvent, Summary
 from persistence.schema import metadata
 
-NEWEST = "0002"
-TABLES = {"streams", "events", "snapshots", "memories", "episodes"}
-INDEXES = {"ix_events_paged", "ix_memories_active_key", "ix_memories_core"}
+NEWEST = "0003"
+TABLES = {"streams", "events", "snapshots", "memories", "episodes", "workers", "inbox"}
+INDEXES = {
+    "ix_events_paged",
+    "ix_inbox_unanswered",
+    "ix_memories_active_key",
+    "ix_memories_core",
+    "ix_streams_active",
+    "ix_streams_owner",
+}
 FULL_TEXT = ("memory_index", "episode_index")
 TRIGGERS = {"events_no_delete", "events_no_replace", "events_no_update", "streams_no_delete"}
 

@@ -130,7 +130,7 @@ def log() -> FailingLog:
 
 @pytest.fixture
 def writer(log: FailingLog) -> Iterator[GroupCommit]:
-    writer = GroupCommit(log, queue_max=100, batch_rows_max=1_000)
+    writer = GroupCommit(log, queue_max=100, batch_rows_max=1_000, reopen_after_s_max=0)
     writer.start()
     yield writer
     log.gate.set()

@@ -1,0 +1,147 @@
+"""All that is PostgreSQL's own about the log: how it is written fast, and whose process lives.
+
+``positions`` are given when a row is inserted, but rows can be read once they are committed, in
+another order. So whoever reads on goes by the pair of transaction and position, and only up to the
+oldest transaction that still runs (docs/adr/0009).
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from persistence._statements import (
+    EVENT_COLUMNS,
+    STORED,
+    STREAM_ROWS_MAX,
+    Rows,
+    Statements,
+    columns_of,
+)
+from persistence.records import Cursor
+from persistence.schema import events, streams, workers
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPICursor
+
+DRIVER = "postgresql+psycopg"
+ALIASES = ("postgres", "postgresql")
+
+CONNECT_ARGUMENTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "sessiond",
+}
+"""A server that is gone without a word is noticed within half a minute."""
+
+DURABLE = "-c synchronous_commit=on"
+FLEETING = "-c synchronous_commit=off"
+"""For what only helps, and may be lost with the server: heartbeats, notices, questions."""
+
+DEAD_AFTER_S = 10
+"""Age of a worker's heartbeat at which its sessions are anybody's, by the database's clock."""
+
+NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+COPY_ROWS_MIN = 4
+"""A COPY costs more than so many rows in statements of their own, and less than more of them."""
+
+RETRIED = ("40001", "40P01")
+"""A conflict of transactions, and a deadlock: undone for certain."""
+
+MOVED = ("version", "hash", "listed", "active", "summary")
+
+
+READABLE = "events.xid < pg_snapshot_xmin(pg_current_snapshot())"
+"""Of transactions before this one none runs any more: nothing can come before what they wrote."""
+
+
+class PostgresStatements(Statements):
+    """PostgreSQL's statements; a transaction begins by itself."""
+
+    find_end = (
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807"
+    )
+
+    def __init__(self, dialect: sa.Dialect, *, dead_after_s: float = DEAD_AFTER_S) -> None:
+        self._dead_after_us = int(dead_after_s * 1_000_000)
+        super().__init__(dialect)
+        self.begin = ""
+        self._types = [_type_of(events.c[name], dialect) for name in EVENT_COLUMNS]
+        self._copy = f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+        self._move_all = _move_all(dialect)
+
+    def move_heads(self, cursor: "DBAPICursor", rows: Rows) -> bool:
+        """See Statements.move_heads; one statement, however many there are."""
+        cursor.execute(self._move_all, [list(column) for column in zip(*rows, strict=True)])
+        return cursor.rowcount == len(rows)
+
+    def insert_events(self, cursor: Any, rows: Rows) -> None:  # noqa: ANN401 - psycopg's own cursor
+        """See Statements.insert_events."""
+        if len(rows) < COPY_ROWS_MIN:
+            for row in rows:
+                cursor.execute(self.insert_event, row)
+            return
+        with cursor.copy(self._copy) as copy:
+            copy.set_types(self._types)
+            for row in rows:
+                copy.write_row(row)
+
+    def read_streams(self, after: Mapping[int, int]) -> tuple[str, tuple[object, ...]]:
+        """See Statements.read_streams."""
+        statement = (
+            f"SELECT stream, {columns_of('events', STORED)}"  # noqa: S608 - made of constants
+            " FROM unnest(%s::bigint[], %s::bigint[]) AS wanted(row, seq)"
+            " JOIN events ON events.stream = wanted.row AND events.seq > wanted.seq"
+            f" ORDER BY stream, events.seq LIMIT {STREAM_ROWS_MAX}"
+        )
+        return statement, (list(after), list(after.values()))
+
+    def tail(
+        self, after: Cursor, types: Collection[str], limit: int
+    ) -> tuple[str, tuple[object, ...]]:
+        """See Statements.tail."""
+        typed = " AND type = ANY(%s::text[])" if types else ""
+        statement = (
+            f"SELECT events.xid::text::bigint, position, stream_id,"  # noqa: S608 - made of constants
+            f" {columns_of('events', STORED)}"
+            " FROM events JOIN streams ON streams.id = events.stream"
+            f" WHERE (events.xid, position) > (%s::text::xid8, %s::bigint) AND {READABLE}{typed}"
+            " ORDER BY events.xid, position LIMIT %s"
+        )
+        place = (str(after.transaction), after.position)
+        return statement, (*place, *([list(types)] if types else []), limit)
+
+    def is_rolled_back(self, error: BaseException) -> bool:
+        """See Statements.is_rolled_back."""
+        return getattr(error, "sqlstate", None) in RETRIED
+
+    def is_text_damage(self, error: BaseException | None) -> bool:  # noqa: ARG002 - SQLite's tells
+        """See Statements.is_text_damage; PostgreSQL stores nothing else."""
+        return False
+
+    def nobody_owns(self, owner: sa.ColumnElement[str | None]) -> sa.ColumnElement[bool]:
+        """See Statements.nobody_owns; a worker that died is deleted, or was not heard of long."""
+        since: sa.ColumnElement[int] = sa.literal_column(f"{NOW_US} - {self._dead_after_us}")
+        alive = sa.select(workers.c.id).where(workers.c.name == owner, workers.c.renewed_at > since)
+        return ~alive.exists()
+
+
+def _move_all(dialect: sa.Dialect) -> str:
+    """Return the statement that moves many heads, given the columns of ``move_head``'s rows."""
+    moved = [(name, _type_of(streams.c[name], dialect)) for name in MOVED]
+    found = [("row", "bigint"), ("expected_version", "bigint"), ("expected_epoch", "bigint")]
+    names = ", ".join(name for name, _ in (*moved, *found))
+    arrays = ", ".join(f"%s::{kind}[]" for _, kind in (*moved, *found))
+    return (
+        f"UPDATE streams SET {', '.join(f'{name} = moved.{name}' for name in MOVED)}"  # noqa: S608 - made of constants
+        f" FROM unnest({arrays}) AS moved({names}) WHERE streams.id = moved.row"
+        " AND streams.version = moved.expected_version AND streams.epoch = moved.expected_epoch"
+    )
+
+
+def _type_of(column: sa.Column[Any], dialect: sa.Dialect) -> str:
+    kind = column.type.compile(dialect=dialect).lower()
+    return {"varchar": "text"}.get(kind, kind)
