@@ -11,10 +11,11 @@ from actors.models.base import Finished, Model, ModelError, ModelRequest
 from actors.runs.context import (
     ANSWER_SHARE,
     CHARACTERS_PER_TOKEN,
-    estimated_tokens,
+    Counted,
     is_told,
     shortened,
 )
+from actors.runs.transcript import Transcript
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -82,8 +83,6 @@ new, and correct what has changed. The answer takes the place of both."""
 OnCancel = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a call made when whoever wants the summary does not want it any more, at once if so."""
 
-Numbered = tuple[int, Message]
-
 
 class Plan(Struct, frozen=True):
     """Where to cut a conversation: what is to be summarised, and what stays as it is."""
@@ -100,54 +99,51 @@ class Summary(Struct, frozen=True):
     usage: Usage
 
 
-def context_tokens(messages: Iterable[Message], *, compacted_at: int = 0) -> int:
-    """Return how many tokens a model is told with the messages, oldest first.
+def context_tokens(conversation: Sequence[Counted], *, compacted_at: int = 0) -> int:
+    """Return how many tokens a model is told with the conversation, oldest first.
 
     That is what its provider counted with the newest answer, and an estimate for what came after
     it; without such an answer all is estimated. What was counted up to ``compacted_at``, in
     milliseconds, was another context.
     """
-    tokens = 0
-    for message in filter(is_told, messages):
-        counted = 0
+    estimated = 0
+    for each in reversed(conversation):
+        message = each.message
+        if not is_told(message):
+            continue
         if isinstance(message, AssistantMessage) and message.timestamp >= compacted_at:
             usage = message.usage
             counted = usage.input + usage.cache_read + usage.cache_write + usage.output
-        tokens = counted or tokens + estimated_tokens(message)
-    return tokens
+            if counted:
+                return counted + estimated
+        estimated += each.tokens
+    return estimated
 
 
-def needs_compaction(
-    messages: Sequence[Message], summary: str, window: int, *, compacted_at: int = 0
-) -> bool:
-    """Tell whether the messages leave too little of the window for an answer.
+def needs_compaction(transcript: Transcript, window: int) -> bool:
+    """Tell whether the conversation leaves too little of the window for an answer.
 
     Also where only the estimate says so, by which messages would be left out.
     """
-    estimated = sum(map(estimated_tokens, filter(is_told, messages)))
-    estimated += len(summary) // CHARACTERS_PER_TOKEN
-    tokens = max(estimated, context_tokens(messages, compacted_at=compacted_at))
-    return tokens > window * (1 - ANSWER_SHARE)
+    estimated = transcript.tokens + len(transcript.summary) // CHARACTERS_PER_TOKEN
+    told = context_tokens(transcript.conversation, compacted_at=transcript.compacted_at)
+    return max(estimated, told) > window * (1 - ANSWER_SHARE)
 
 
-def plan(conversation: Sequence[Numbered], *, window_tokens: int, summary: str) -> Plan | None:
+def plan(conversation: Sequence[Counted], *, window_tokens: int, summary: str) -> Plan | None:
     """Return where to cut the conversation, oldest first; None where it can't be shorter.
 
     What is kept takes about KEPT_SHARE of the window, less what the summary has beyond its
     share. It begins with a user's message; or with an answer, where one run takes so much that
     less than half would be kept otherwise. A tool's result always stays with its call.
     """
-    told = [(seq, message) for seq, message in conversation if is_told(message)]
+    told = [each for each in conversation if is_told(each.message)]
     beyond = max(0, len(summary) // CHARACTERS_PER_TOKEN - _summary_tokens(window_tokens))
-    cut = _cut_at([message for _seq, message in told], int(window_tokens * KEPT_SHARE) - beyond)
+    cut = _cut_at(told, int(window_tokens * KEPT_SHARE) - beyond)
     if not cut:
         return None
-    before, kept = told[:cut], told[cut:]
-    return Plan(
-        kept[0][0],
-        tuple(message for _seq, message in before),
-        tuple(message for _seq, message in kept),
-    )
+    messages = tuple(each.message for each in told)
+    return Plan(told[cut].seq, messages[:cut], messages[cut:])
 
 
 def summarise(
@@ -185,9 +181,10 @@ def summarise(
     return made
 
 
-def _cut_at(messages: Sequence[Message], budget: int) -> int:
+def _cut_at(told: Sequence[Counted], budget: int) -> int:
     """Return the index of the first message to keep; 0 where there is no place to cut."""
-    sizes = [estimated_tokens(message) for message in messages]
+    messages = [each.message for each in told]
+    sizes = [each.tokens for each in told]
     fitting = len(messages)
     while fitting and sizes[fitting - 1] <= budget:
         fitting -= 1

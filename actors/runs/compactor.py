@@ -22,11 +22,11 @@ class Compactor:
 
         Blocks while the model answers. Raises ModelError.
         """
-        before = context_tokens(transcript.messages, compacted_at=transcript.compacted_at)
+        before = context_tokens(transcript.conversation, compacted_at=transcript.compacted_at)
         window = model.context_tokens
         if reason == "overflow":  # it holds less than it is said to
             window = min(window, before)
-        planned = plan(transcript.numbered, window_tokens=window, summary=transcript.summary)
+        planned = plan(transcript.conversation, window_tokens=window, summary=transcript.summary)
         if planned is None:
             return None
         summary = summarise(

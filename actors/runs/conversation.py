@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from actors.feed import Committed
-from actors.runs.context import estimated_tokens
+from actors.runs.context import Counted, counted
 from actors.session import events as e
 from actors.session.messages import Message, ToolResultMessage
 from actors.session.state import Run, SessionState
@@ -19,19 +19,19 @@ TOKENS_MAX = 4_096
 class Recent(Struct, frozen=True):
     """The newest messages with their seqs; those up to seq ``since`` are in the log only."""
 
-    kept: tuple[tuple[int, Message, int], ...]
+    kept: tuple[Counted, ...]
     since: int
 
     def newest_first(self) -> Iterator[Message]:
         """Yield the messages."""
-        return (message for _seq, message in self.numbered())
+        return (each.message for each in self.counted())
 
-    def numbered(self) -> Iterator[tuple[int, Message]]:
-        """Yield the messages with their seqs, the newest first."""
-        for seq, message, _tokens in reversed(self.kept):
-            if seq <= self.since:
+    def counted(self) -> Iterator[Counted]:
+        """Yield the messages with their seqs and tokens, the newest first."""
+        for each in reversed(self.kept):
+            if each.seq <= self.since:
                 return
-            yield seq, message
+            yield each
 
 
 class EndedRun(Struct, frozen=True):
@@ -49,7 +49,7 @@ class Conversation:
 
     def __init__(self, since: int) -> None:
         self._since = since
-        self._kept: deque[tuple[int, Message, int]] = deque()
+        self._kept: deque[Counted] = deque()
         self._tokens = 0
 
     def follow(self, committed: Sequence[Committed]) -> None:
@@ -57,19 +57,19 @@ class Conversation:
         for each in committed:
             message = message_of(each.event)
             if message is not None:
-                self._keep(each.seq, message)
+                self._keep(counted(each.seq, message))
         while self._tokens > TOKENS_MAX:
-            self._since, _, tokens = self._kept.popleft()
-            self._tokens -= tokens
+            oldest = self._kept.popleft()
+            self._since = oldest.seq
+            self._tokens -= oldest.tokens
 
     def recent(self, first_seq: int) -> Recent:
         """Return the newest messages from ``first_seq`` on, as they are now."""
         return Recent(tuple(self._kept), max(self._since, first_seq - 1))
 
-    def _keep(self, seq: int, message: Message) -> None:
-        tokens = estimated_tokens(message)
-        self._kept.append((seq, message, tokens))
-        self._tokens += tokens
+    def _keep(self, newest: Counted) -> None:
+        self._kept.append(newest)
+        self._tokens += newest.tokens
 
 
 def message_of(event: e.Event) -> Message | None:

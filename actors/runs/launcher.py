@@ -10,9 +10,9 @@ from actors.models.catalog import ModelCatalog
 from actors.models.info import cost_of
 from actors.replay import decode
 from actors.runs.compactor import Compactor
-from actors.runs.context import estimated_tokens
+from actors.runs.context import Counted, counted
 from actors.runs.conversation import EndedRun, Recent, message_of
-from actors.runs.link import Numbered, RunLink, Session
+from actors.runs.link import RunLink, Session
 from actors.runs.model_call import ModelCaller, RetrySettings
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.runs.system_prompt import system_prompt
@@ -112,14 +112,12 @@ class RunLauncher:
     ) -> Transcript:
         """Return the conversation as the log has it, as much as can be used with the model."""
         left = model.context_tokens * WINDOWS_READ_MAX
-        kept: list[Numbered] = []
-        for seq, message in itertools.chain(
-            recent.numbered(), self._older(head, state, recent.since + 1)
-        ):
-            left -= estimated_tokens(message)
+        kept: list[Counted] = []
+        for each in itertools.chain(recent.counted(), self._older(head, state, recent.since + 1)):
+            left -= each.tokens
             if left < 0 and kept:
                 break
-            kept.append((seq, message))
+            kept.append(each)
         kept.reverse()
         return Transcript(kept, state.summary, state.compacted_at)
 
@@ -134,14 +132,14 @@ class RunLauncher:
     def _price(self, model: Model, usage: Usage) -> float:
         return cost_of(usage, self.models.info(ModelRef(model.provider, model.model_id)).price)
 
-    def _older(self, head: Head, state: SessionState, before: int) -> Iterator[Numbered]:
+    def _older(self, head: Head, state: SessionState, before: int) -> Iterator[Counted]:
         stored = self._log.read(
             head, after=state.context_seq - 1, before=before, newest_first=True, paged=True
         )
         for each in stored:
             message = message_of(decode(head.stream_id, each))
             if message is not None:
-                yield each.seq, message
+                yield counted(each.seq, message)
 
 
 class _Brief:

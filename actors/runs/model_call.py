@@ -31,7 +31,7 @@ class RetrySettings(Protocol):
     model_retry_delay_s: float
 
 
-class Answered(Struct, frozen=True):
+class AnsweredCall(Struct, frozen=True):
     """A model's whole answer, and what its session made of it."""
 
     message: AssistantMessage
@@ -58,7 +58,7 @@ class ModelCaller:
         self._settings = settings
         self._price = price
 
-    def answer(self, model: Model, request: ModelRequest) -> Answered:
+    def answer(self, model: Model, request: ModelRequest) -> AnsweredCall:
         """Call the model until it answers; each attempt that fails is in the log.
 
         Raises CallFailed when it fails for good, RunOver.
@@ -93,7 +93,7 @@ class ModelCaller:
             return float(min(backoff_s, DELAY_S_MAX))
         return error.retry_after_s if error.retry_after_s <= DELAY_S_MAX else None
 
-    def _attempt(self, model: Model, request: ModelRequest) -> Answered:
+    def _attempt(self, model: Model, request: ModelRequest) -> AnsweredCall:
         gatherer = DeltaGatherer(self._start_message, self._record_deltas, self._timers)
         try:
             return self._stream(model, request, gatherer)
@@ -103,7 +103,7 @@ class ModelCaller:
         finally:
             gatherer.close()
 
-    def _stream(self, model: Model, request: ModelRequest, gatherer: DeltaGatherer) -> Answered:
+    def _stream(self, model: Model, request: ModelRequest, gatherer: DeltaGatherer) -> AnsweredCall:
         with model.stream(request) as stream, self._link.on_cancel(stream.close):
             for number, part in enumerate(stream):
                 self._link.check()
@@ -116,13 +116,13 @@ class ModelCaller:
 
     def _complete(
         self, model: Model, message: AssistantMessage, gatherer: DeltaGatherer
-    ) -> Answered:
+    ) -> AnsweredCall:
         check_message(message)
         now = self._link.now_ms()
         usage = replace(message.usage, cost_usd=self._price(model, message.usage))
         answer = replace(message, timestamp=now, usage=usage)
         command = c.CompleteMessage(now, self._link.prompt_id, gatherer.close(), answer)
-        return Answered(answer, self._link.ask(command))
+        return AnsweredCall(answer, self._link.ask(command))
 
     def _start_message(self, deltas: tuple[c.Delta, ...], done: Callable[[], None]) -> None:
         link = self._link

@@ -13,7 +13,7 @@ from actors.runs.compaction import needs_compaction
 from actors.runs.compactor import Compactor
 from actors.runs.context import build_context
 from actors.runs.link import Numbered, Reported, RunLink, RunOver
-from actors.runs.model_call import Answered, CallFailed, ModelCaller
+from actors.runs.model_call import AnsweredCall, CallFailed, ModelCaller
 from actors.runs.tool_calls import ToolCaller
 from actors.runs.transcript import Transcript
 from actors.session import commands as c
@@ -112,14 +112,9 @@ class RunWorker:
     def _next_turn(self, answer: AssistantMessage) -> Reported:
         return self._link.ask(c.NextTurn(self._link.now_ms(), self._link.prompt_id, answer))
 
-    def _answer(self, model: Model, transcript: Transcript) -> Answered:
+    def _answer(self, model: Model, transcript: Transcript) -> AnsweredCall:
         """Call the model; where it says that it was told too much, once more with less."""
-        if needs_compaction(
-            transcript.messages,
-            transcript.summary,
-            model.context_tokens,
-            compacted_at=transcript.compacted_at,
-        ):
+        if needs_compaction(transcript, model.context_tokens):
             self._make_room(model, transcript)
         try:
             return self._models.answer(model, self._request(model, transcript))
@@ -156,6 +151,7 @@ class RunWorker:
             transcript.newest_first(),
             context_tokens=model.context_tokens,
             summary=transcript.summary,
+            tokens=transcript.tokens,
         )
         return ModelRequest(
             messages,

@@ -1,7 +1,8 @@
-"""The conversation as a run goes along: messages with their events' seqs, and a summary. Pure."""
+"""The conversation as a run goes along: each message counted once, and a summary. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
+from actors.runs.context import Counted, counted, told_tokens
 from actors.runs.link import Numbered
 from actors.session.commands import Compaction
 from actors.session.messages import (
@@ -16,34 +17,35 @@ from actors.session.messages import (
 class Transcript:
     """What a model is told from, oldest first; ``summary`` stands for what came before.
 
-    It was made at ``compacted_at``, in milliseconds.
+    It was made at ``compacted_at``, in milliseconds. ``tokens`` is what the messages take that a
+    model is told, the summary not among them.
     """
 
     def __init__(
-        self, numbered: Sequence[Numbered], summary: str = "", compacted_at: int = 0
+        self, conversation: Iterable[Counted], summary: str = "", compacted_at: int = 0
     ) -> None:
-        self.numbered = list(numbered)
+        self.conversation = list(conversation)
+        self.tokens = told_tokens(self.conversation)
         self.summary = summary
         self.compacted_at = compacted_at
 
-    @property
-    def messages(self) -> list[Message]:
-        """Return the messages."""
-        return [message for _seq, message in self.numbered]
-
     def newest_first(self) -> Iterator[Message]:
         """Yield the messages, the newest first."""
-        return (message for _seq, message in reversed(self.numbered))
+        return (each.message for each in reversed(self.conversation))
 
     def extend(self, numbered: Iterable[Numbered]) -> None:
         """Add what was said."""
-        self.numbered.extend(numbered)
+        said = [counted(seq, message) for seq, message in numbered]
+        self.conversation.extend(said)
+        self.tokens += told_tokens(said)
 
     def compact(self, compaction: Compaction, at: int) -> None:
         """Put the summary in place of what it stands for."""
         self.summary = compaction.summary
         self.compacted_at = at
-        self.numbered = [each for each in self.numbered if each[0] >= compaction.first_kept_seq]
+        first = compaction.first_kept_seq
+        self.conversation = [each for each in self.conversation if each.seq >= first]
+        self.tokens = told_tokens(self.conversation)
 
     @property
     def last_answer(self) -> AssistantMessage:

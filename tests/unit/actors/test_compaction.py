@@ -23,7 +23,9 @@ from actors.runs.compaction import (
     plan,
     summarise,
 )
-from actors.runs.context import estimated_tokens, is_told
+from actors.runs.context import Counted, counted, estimated_tokens, is_told, told_tokens
+from actors.runs.transcript import Transcript
+from actors.session.commands import Compaction
 from actors.session.events import TextDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -59,8 +61,20 @@ def result(call_id: str, text: str = "done") -> ToolResultMessage:
     return ToolResultMessage(call_id, "bash", (Text(text),), 3)
 
 
+def conversation(messages: Sequence[Message]) -> list[Counted]:
+    return [counted(seq, message) for seq, message in enumerate(messages, 10)]
+
+
+def size(messages: Sequence[Message], compacted_at: int = 0) -> int:
+    return context_tokens(conversation(messages), compacted_at=compacted_at)
+
+
+def too_long(messages: Sequence[Message], summary: str = "", compacted_at: int = 0) -> bool:
+    return needs_compaction(Transcript(conversation(messages), summary, compacted_at), WINDOW)
+
+
 def planned(*messages: Message, window: int = WINDOW, summary: str = "") -> Plan | None:
-    return plan(list(enumerate(messages, 10)), window_tokens=window, summary=summary)
+    return plan(conversation(messages), window_tokens=window, summary=summary)
 
 
 def kept(*messages: Message, window: int = WINDOW, summary: str = "") -> list[Message]:
@@ -118,39 +132,39 @@ def summary_of(
 
 
 def test_the_size_is_estimated_where_nobody_has_counted() -> None:
-    assert context_tokens([user(LONG), answer(LONG)]) == 208
-    assert context_tokens([]) == 0
+    assert size([user(LONG), answer(LONG)]) == 208
+    assert size([]) == 0
 
 
 def test_the_size_is_what_the_provider_counted_and_an_estimate_of_what_follows() -> None:
-    counted = answer(LONG, usage=Usage(input=100, output=20, cache_read=1_000, cache_write=3))
+    reported = answer(LONG, usage=Usage(input=100, output=20, cache_read=1_000, cache_write=3))
     old = answer(usage=Usage(input=9_999))
-    messages = [user(LONG), old, user(), counted, user(LONG)]
-    assert context_tokens(messages) == 1_123 + 104
+    messages = [user(LONG), old, user(), reported, user(LONG)]
+    assert size(messages) == 1_123 + 104
     broken = answer(LONG, usage=Usage(input=7), why="retried")
-    assert context_tokens([*messages, broken]) == 1_123 + 104
+    assert size([*messages, broken]) == 1_123 + 104
 
 
 def test_what_was_counted_before_a_compaction_does_not_count() -> None:
     messages = [answer(LONG, at=5, usage=Usage(input=9_999)), user(LONG)]
-    assert context_tokens(messages, compacted_at=5) == 9_999 + 104
-    assert context_tokens(messages, compacted_at=6) == 208
-    assert not needs_compaction(messages, "", WINDOW, compacted_at=6)
-    assert needs_compaction(messages, "", WINDOW, compacted_at=5)
+    assert size(messages, compacted_at=5) == 9_999 + 104
+    assert size(messages, compacted_at=6) == 208
+    assert not too_long(messages, compacted_at=6)
+    assert too_long(messages, compacted_at=5)
 
 
 @pytest.mark.parametrize(("tokens", "needed"), [(750, False), (751, True)])
 def test_a_quarter_of_the_window_is_left_for_the_answer(tokens: int, needed: bool) -> None:
-    counted = answer(usage=Usage(input=tokens))
-    assert needs_compaction([user(), counted], "", WINDOW) == needed
+    reported = answer(usage=Usage(input=tokens))
+    assert too_long([user(), reported]) == needed
 
 
 def test_a_summary_takes_its_part_and_so_does_what_nobody_counted() -> None:
     messages = [user(LONG)] * 7
-    assert not needs_compaction(messages, "", WINDOW)
-    assert needs_compaction(messages, LONG, WINDOW)
-    counted = answer(usage=Usage(input=10))
-    assert needs_compaction([*messages, user(LONG), counted], "", WINDOW)
+    assert not too_long(messages)
+    assert too_long(messages, LONG)
+    reported = answer(usage=Usage(input=10))
+    assert too_long([*messages, user(LONG), reported])
 
 
 # Where it is cut.
@@ -231,6 +245,24 @@ def test_wherever_it_is_cut_nothing_is_lost_and_no_result_without_its_call(
     newest = sum(map(estimated_tokens, made.kept))
     single = [at for at, each in enumerate(made.kept) if not isinstance(each, ToolResultMessage)]
     assert newest <= window * KEPT_SHARE or len(single) <= 1 or len(_calls(made.kept)) > 0
+
+
+@given(MESSAGES, MESSAGES, st.integers(0, 40))
+def test_the_running_total_is_what_a_fresh_count_gives(
+    messages: list[Message], more: list[Message], first_kept: int
+) -> None:
+    transcript = Transcript(conversation(messages))
+    transcript.extend(list(enumerate(more, 10 + len(messages))))
+    assert transcript.tokens == _fresh_count(transcript)
+    transcript.compact(Compaction("s", first_kept, "window", 0, NO_USAGE), at=5)
+    assert all(each.seq >= first_kept for each in transcript.conversation)
+    assert transcript.tokens == told_tokens(transcript.conversation) == _fresh_count(transcript)
+    transcript.extend([(100, user(LONG))])
+    assert transcript.tokens == _fresh_count(transcript)
+
+
+def _fresh_count(transcript: Transcript) -> int:
+    return sum(map(estimated_tokens, filter(is_told, transcript.newest_first())))
 
 
 def _calls(messages: Sequence[Message]) -> list[ToolCall]:

@@ -1,9 +1,13 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from actors.runs.context import (
     ANSWER_SHARE,
     LEFT_OUT,
     NO_RESULT,
     build_context,
     estimated_tokens,
+    is_told,
     shortened,
 )
 from actors.session.messages import (
@@ -129,3 +133,29 @@ def test_a_text_is_cut_in_its_middle() -> None:
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghij", 4) == "abc\n[… 6 characters are left out here …]\nj"
     assert shortened("abc", 0).strip() == "[… 3 characters are left out here …]"
+
+
+MESSAGES = st.lists(
+    st.one_of(
+        st.builds(user, st.sampled_from(["hi", "x" * 400])),
+        st.builds(answer, st.builds(Text, st.sampled_from(["yes", "y" * 800]))),
+        st.lists(st.sampled_from("abc"), min_size=1).map(
+            lambda ids: answer(*(ToolCall(each, "bash", {"command": "ls"}) for each in ids))
+        ),
+        st.just(AssistantMessage((Text("z" * 400),), 2, stop_reason="retried")),
+        st.builds(result, st.sampled_from("abc"), st.sampled_from(["done", "r" * 4_000])),
+    ),
+    max_size=20,
+)
+
+
+@given(MESSAGES, st.integers(1, 3_000), st.sampled_from(["", "earlier"]))
+def test_what_was_counted_before_leads_to_the_same_context(
+    messages: list[Message], window: int, summary: str
+) -> None:
+    tokens = sum(map(estimated_tokens, filter(is_told, messages)))
+    given = [
+        build_context(reversed(messages), context_tokens=window, summary=summary, tokens=known)
+        for known in (tokens, None)
+    ]
+    assert given[0] == given[1]

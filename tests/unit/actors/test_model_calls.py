@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from actors.models.base import Finished, ModelError, ModelRequest, Part
 from actors.runs.compaction import INSTRUCTIONS
+from actors.runs.context import counted
 from actors.runs.transcript import Transcript
 from actors.session import commands as c
 from actors.session import events as e
@@ -205,9 +206,9 @@ def test_there_is_nothing_to_compact_in_a_short_session(world: World) -> None:
 
 def test_calls_without_results_are_found_until_a_user_speaks_again() -> None:
     first, second = ToolCall("t1", "x", {}), ToolCall("t2", "x", {})
-    asked = (1, UserMessage((Text("go"),), 1))
-    called = (2, AssistantMessage((first, second), 2))
-    done = (3, ToolResultMessage("t1", "x", (Text("ok"),), 3))
+    asked = counted(1, UserMessage((Text("go"),), 1))
+    called = counted(2, AssistantMessage((first, second), 2))
+    done = counted(3, ToolResultMessage("t1", "x", (Text("ok"),), 3))
     assert Transcript([asked, called, done]).unanswered() == [second]
-    assert Transcript([asked, called, done, (4, asked[1])]).unanswered() == []
+    assert Transcript([asked, called, done, counted(4, asked.message)]).unanswered() == []
     assert Transcript([asked]).unanswered() == []
