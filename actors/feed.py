@@ -109,6 +109,7 @@ class Feed:
         self._window = window
         self._window_bytes_max = window_bytes_max
         self.seq = 0
+        self.row = 0
         self.state: SessionState | None = None
         self.closed = False
         self._readers: set[Reader] = set()
@@ -118,18 +119,33 @@ class Feed:
         """Tell whether anybody is reading."""
         return bool(self._readers)
 
-    def install(self, state: SessionState) -> None:
-        """Set the state that was loaded; nothing is published."""
+    def install(self, state: SessionState, row: int) -> None:
+        """Set the state that was loaded; its events are in the log for those who wait for them.
+
+        ``row`` is the stream's, see records.Head.
+        """
         with self.lock:
+            self.row = row
+            if self.state is not None and state.version <= self.seq:
+                return
             self.state = state
             self.seq = state.version
+            self.entries.clear()
+            self._entries_bytes = 0
+            for reader in self._readers:
+                reader.rouse()
 
     def publish(self, committed: Sequence[Committed], state: SessionState) -> None:
         """Hand out events that are in the log, and the state that they led to.
 
-        Called by the session's actor only.
+        The session's actor does so, or where another process has it, whoever reads its log: of
+        both only what follows counts, once.
         """
         with self.lock:
+            if committed[0].seq != self.seq + 1:
+                committed = [each for each in committed if each.seq > self.seq]
+                if not committed or committed[0].seq != self.seq + 1:
+                    return
             if self._readers:
                 self._keep(committed)
             self.state = state

@@ -1,5 +1,7 @@
 """The gateway's own actor: like a session's it appends first, then installs, then tells."""
 
+import contextlib
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -8,16 +10,29 @@ import pykka
 from actors.gateway_state import CODEC, STREAM, GatewayState, decide, evolve
 from actors.session.commands import Command
 from persistence import chain
-from persistence.errors import CorruptLogError
+from persistence.errors import (
+    ConflictError,
+    CorruptLogError,
+    PersistenceError,
+    StoreUnavailableError,
+)
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
-from persistence.records import Append, Claim, Head, NewEvent, Summary
+from persistence.records import SHARED, Append, Claim, Head, NewEvent, Summary
 
 UNLISTED = Summary(listed=False, active=False, body=b"")
+ATTEMPTS_MAX = 10
+"""How often a command is decided again because another process was ahead."""
+
+logger = logging.getLogger(__name__)
 
 
 class Loaded(msgspec.Struct, frozen=True):
     """Nothing but a wait: answered once the state is loaded."""
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Take in what other processes have changed."""
 
 
 class GatewayActor(pykka.ThreadingActor):
@@ -25,7 +40,8 @@ class GatewayActor(pykka.ThreadingActor):
 
     ``on_change`` gets the state once when it is loaded, and after each change that is durable.
     A command is answered then, with whether it changed anything, or raises Rejection or
-    PersistenceError. After an append that failed the log is read anew.
+    PersistenceError. After an append that failed the log is read anew; one that another process
+    was ahead of is decided again.
     """
 
     use_daemon_thread = True
@@ -34,29 +50,36 @@ class GatewayActor(pykka.ThreadingActor):
         self,
         log: EventLog,
         writer: GroupCommit,
-        owner: str,
         on_change: Callable[[GatewayState], None],
     ) -> None:
         super().__init__()
         self._log = log
         self._writer = writer
-        self._owner = owner
         self._on_change = on_change
         self._head: Head | None = None
         self._state = GatewayState()
 
-    def on_receive(self, message: Command | Loaded) -> bool:
+    def on_receive(self, message: Command | Loaded | Refresh) -> bool:
         """Append, install, tell."""
-        head = self._head or self._load()
         if isinstance(message, Loaded):
+            self._head = self._head or self._load()
             return True
-        events = decide(message, self._state)
+        if isinstance(message, Refresh):
+            return self._refresh()
+        for _attempt in range(ATTEMPTS_MAX):
+            with contextlib.suppress(ConflictError):
+                return self._carry_out(message)
+        raise StoreUnavailableError("Others change the settings all the time; try again.")
+
+    def _carry_out(self, command: Command) -> bool:
+        head = self._head or self._load()
+        events = decide(command, self._state)
         if not events:
             return False
         new = tuple(
             [
                 NewEvent(
-                    event.wire_name, event.schema_version, CODEC.encode(event), message.principal
+                    event.wire_name, event.schema_version, CODEC.encode(event), command.principal
                 )
                 for event in events
             ]
@@ -68,9 +91,21 @@ class GatewayActor(pykka.ThreadingActor):
         self._on_change(self._state)
         return True
 
+    def _refresh(self) -> bool:
+        """Load anew where the log has gone on; nobody waits who could be told of an error."""
+        try:
+            head = self._log.head(STREAM)
+            if head is None or (self._head is not None and self._head.version == head.version):
+                return False
+            self._load()
+        except PersistenceError:
+            logger.exception("The settings are as old as they were.")
+            return False
+        return True
+
     def _load(self) -> Head:
         """Take in what was changed before. Raises PersistenceError."""
-        head = self._writer.submit(Claim(STREAM, self._owner)).result()
+        head = self._writer.submit(Claim(STREAM, SHARED)).result()
         stored = list(self._log.read(head))
         seq, _hash = chain.verify(STREAM, stored)
         if seq != head.version:

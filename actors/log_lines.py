@@ -38,12 +38,33 @@ class LogLines:
         self._now_ms = now_ms
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LINES)
         self._lock = threading.Lock()
+        self._untold: deque[LogLine] | None = None
 
     def add(self, line: str, level: str = "info") -> None:
         """Keep a line; control characters in it are shown as escapes."""
         printable = line if line.isprintable() else json.dumps(line, ensure_ascii=False)[1:-1]
+        kept = LogLine(self._now_ms(), level, printable)
         with self._lock:
-            self._lines.append(LogLine(self._now_ms(), level, printable))
+            self._lines.append(kept)
+            if self._untold is not None:
+                self._untold.append(kept)
+
+    def tell_others(self) -> None:
+        """Gather, from now on, what other processes have to be told."""
+        self._untold = deque(maxlen=KEPT_LINES)
+
+    def untold(self) -> list[LogLine]:
+        """Return what has been added here since it was last asked for."""
+        with self._lock:
+            lines = list(self._untold or ())
+            if self._untold is not None:
+                self._untold.clear()
+        return lines
+
+    def take(self, lines: Sequence[LogLine]) -> None:
+        """Keep what another process has to tell."""
+        with self._lock:
+            self._lines.extend(lines)
 
     def follow(self, key: str, committed: Sequence[Committed]) -> None:
         """Keep what a session's events have to say."""
@@ -148,6 +169,11 @@ def _interrupted(committed: Committed, _quote: Quote) -> Line:
     return "prompt", f"error: {_as(committed, e.RunInterrupted).reason}"
 
 
+def _continued(committed: Committed, _quote: Quote) -> Line:
+    event = _as(committed, e.RunContinued)
+    return "prompt", f"continued attempt={event.attempt}: {event.reason}"
+
+
 def _plain(words: str) -> Callable[[Committed, Quote], Line]:
     return lambda _committed, _quote: ("session", words)
 
@@ -167,6 +193,7 @@ _SAY: dict[type[e.Event], Callable[[Committed, Quote], Line | None]] = {
     e.RunAborted: _plain("aborted"),
     e.RunFailed: _failed,
     e.RunInterrupted: _interrupted,
+    e.RunContinued: _continued,
     e.TurnStarted: _plain("turn_start"),
     e.TurnEnded: _plain("turn_end"),
     e.MessageCompleted: _answered,

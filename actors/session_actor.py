@@ -1,14 +1,25 @@
 """One session's actor: decide, append, install, publish; nothing else."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 import pykka
 
+from actors.asking import Done, encode_outcome
 from actors.feed import Committed, Feed
 from actors.log_lines import LogLines
+from actors.mailbox import (
+    Asked,
+    CheckOwned,
+    LetGo,
+    Message,
+    Passivate,
+    Report,
+    Reports,
+)
+from actors.origin import Origin
 from actors.replay import CODEC, state_at, stream_of
 from actors.runs.conversation import Conversation, EndedRun, Recent
 from actors.runs.link import VOID, Reported
@@ -19,37 +30,26 @@ from actors.session.events import Event, RunCompleted, RunStarted
 from actors.session.evolve import evolve, fold
 from actors.session.state import STATE_VERSION, SessionState
 from actors.session.summary import summary_of
-from persistence.errors import PersistenceError
+from persistence.errors import OwnedElsewhereError, PersistenceError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
-from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary
+from persistence.records import (
+    Answer,
+    Append,
+    Claim,
+    Head,
+    NewEvent,
+    Release,
+    Snapshot,
+    Summary,
+)
 
 SNAPSHOT_EVERY_EVENTS = 1_000
+PROCESS_ENDED = "The process that ran it ended."
 
 logger = logging.getLogger(__name__)
 
 _encode_summary = msgspec.json.Encoder().encode
-
-
-class Report(msgspec.Struct, frozen=True):
-    """A command from a run's worker; ``done`` gets what it led to once that is durable."""
-
-    command: c.RunCommand
-    done: Callable[[Reported], None]
-
-
-class Reports(msgspec.Struct, frozen=True):
-    """There are reports to ``take``: all that have gathered go into one append."""
-
-    take: Callable[[], list[Report]]
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """Nothing but a wait: answered once the session is loaded, or with why it can't be."""
-
-
-class Passivate(msgspec.Struct, frozen=True):
-    """Store a snapshot and stop, unless there is work or somebody watches."""
 
 
 class RunHandle(Protocol):
@@ -68,8 +68,15 @@ class Surroundings(Protocol):
     owner: str
     draining: bool
 
+    @property
+    def continues_runs(self) -> bool:
+        """Tell whether a run whose process ended goes on, or else is closed."""
+
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch."""
+
+    def committed(self, key: str, committed: Sequence[Committed]) -> None:
+        """Take note of events that are durable; must not block."""
 
     def start_run(
         self,
@@ -84,7 +91,7 @@ class Surroundings(Protocol):
         """Take note that a run is over; must not block."""
 
     def gone(self, key: str, actor: "pykka.ActorRef[SessionActor]", *, failed: bool) -> None:
-        """Take note that the actor has stopped."""
+        """Take note that the actor has stopped; the feed is for whoever comes next, or to close."""
 
 
 class SessionActor(pykka.ThreadingActor):
@@ -115,34 +122,43 @@ class SessionActor(pykka.ThreadingActor):
             self._head = self._around.writer.submit(claim).result()
             self._state = state_at(self._around.log, self._head)
             self._conversation = Conversation(since=self._state.version)
-            self._feed.install(self._state)
+            self._feed.install(self._state, self._head.row)
             self._carry_on()
         except PersistenceError as error:
-            logger.exception("Session %s can't be loaded.", self._key)
+            if not isinstance(error, OwnedElsewhereError):
+                logger.exception("Session %s can't be loaded.", self._key)
             self._broken = error  # what waits in the inbox gets this error, then comes the stop
             self.stop()
 
     def _carry_on(self) -> None:
-        """Go on with a run that only waits for approvals; close any other that was open."""
+        """Go on with a run that only waits for approvals, or as the settings say with any other."""
         state = self._state
         if state.run is not None and state.resumable:
             if not state.pending:
                 self._start_run(Recent((), state.version))
         elif not state.idle:
-            reason = "The process that ran it ended."
-            self._execute([c.InterruptRun(self._around.now_ms(), reason)])
+            kind = c.ContinueRun if self._around.continues_runs else c.InterruptRun
+            self._execute([kind(self._around.now_ms(), PROCESS_ENDED)])
+            if self._state.run is not None and self._run is None:
+                self._start_run(Recent((), self._state.version))
 
-    def on_receive(self, message: c.Command | Reports | Ready | Passivate) -> int:
+    def on_receive(self, message: Message) -> int:
         """Handle one message; each kind says what it does."""
         try:
             if isinstance(message, Reports):
                 return self._take_reports(message.take())
-            if isinstance(message, Ready | Passivate):
-                self._require_unbroken()
-                if isinstance(message, Passivate):
-                    self._passivate()
-                return 0
-            return self._execute([message])
+            if isinstance(message, Asked):
+                return self._execute([message.command], origin=message.origin)
+            if isinstance(message, c.Command):
+                return self._execute([message])
+            self._require_unbroken()
+            if isinstance(message, Passivate):
+                self._passivate()
+            elif isinstance(message, LetGo):
+                self._let_go()
+            elif isinstance(message, CheckOwned):
+                self._check_owned()
+            return 0
         except Exception:
             raise
         except BaseException as error:  # Pykka would stop every actor of the process
@@ -174,10 +190,11 @@ class SessionActor(pykka.ThreadingActor):
         self,
         commands: Sequence[c.Command],
         decided: list[Reported] | None = None,
+        origin: Origin | None = None,
     ) -> int:
         """Carry out the commands as one append; return the seq of the first event, or 0.
 
-        ``decided`` gets what each command led to.
+        ``decided`` gets what each command led to, ``origin`` the answer.
         """
         self._require_unbroken()
         asked: list[tuple[str, Event]] = []
@@ -194,7 +211,11 @@ class SessionActor(pykka.ThreadingActor):
             return 0
         committed, new_events = self._prepare(asked)
         append = Append(
-            self._require_head(), new_events, _list_entry(state), self._due_snapshot(state)
+            self._require_head(),
+            new_events,
+            _list_entry(state),
+            self._due_snapshot(state),
+            answers=_answers(origin, committed[0].seq),
         )
         try:
             self._head = self._around.writer.submit(append).result()
@@ -204,7 +225,7 @@ class SessionActor(pykka.ThreadingActor):
             raise
         before, self._state = self._state, state
         self._feed.publish(committed, state)
-        self._around.log_lines.follow(self._key, committed)
+        self._around.committed(self._key, committed)
         self._conversation.follow(committed)
         try:
             self._follow_run(before, state, committed)
@@ -307,7 +328,21 @@ class SessionActor(pykka.ThreadingActor):
             append = Append(self._require_head(), (), _list_entry(self._state), snapshot)
             self._around.writer.submit(append).result()
         self._around.log_lines.add(f"evicted idle session {self._key}")
-        self._halt()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._state.processing and not self._state.resumable:
+            return
+        try:
+            self._around.writer.submit(Release(self._require_head())).result()
+        finally:
+            self._halt()
+
+    def _check_owned(self) -> None:
+        head = self._around.log.head(stream_of(self._key))
+        if head is None or head.epoch != self._require_head().epoch:
+            logger.warning("Another process has session %s.", self._key)
+            self._halt()
 
     def _halt(self) -> None:
         """Stop before the next message: what waits in the inbox is for the next actor."""
@@ -317,7 +352,6 @@ class SessionActor(pykka.ThreadingActor):
 
     def _leave(self, *, failed: bool) -> None:
         self._stop_run()
-        self._feed.close()
         self._around.gone(self._key, self.actor_ref, failed=failed)
 
     def _require_unbroken(self) -> None:
@@ -327,6 +361,12 @@ class SessionActor(pykka.ThreadingActor):
     def _require_head(self) -> Head:
         assert self._head is not None
         return self._head
+
+
+def _answers(origin: Origin | None, seq: int) -> tuple[Answer, ...]:
+    if origin is None:
+        return ()
+    return (Answer(origin.message_id, origin.asker, encode_outcome(Done(seq))),)
 
 
 def _list_entry(state: SessionState) -> Summary:

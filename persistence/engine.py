@@ -54,9 +54,11 @@ def is_sqlite(url: sa.URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def statements_for(dialect: sa.Dialect) -> Statements:
+def statements_for(dialect: sa.Dialect, lease_s: float) -> Statements:
     """Return the statements that a database understands, and is quick with."""
-    return PostgresStatements(dialect) if dialect.name == "postgresql" else Statements(dialect)
+    if dialect.name == "postgresql":
+        return PostgresStatements(dialect, lease_s=lease_s)
+    return Statements(dialect)
 
 
 def write_engine(url: sa.URL) -> sa.Engine:

@@ -22,6 +22,7 @@ from persistence.errors import (
 from persistence.log_reader import LogReader
 from persistence.memories import Projection
 from persistence.native import Caller, call_here
+from persistence.postgres import LEASE_S
 from persistence.records import (
     GENESIS_HASH,
     Append,
@@ -161,10 +162,11 @@ class SqlEventLog(LogReader):
         reader: sa.Engine,
         *,
         commit_in: Caller = call_here,
+        lease_s: float = LEASE_S,
         clock_us: Callable[[], int] = now_us,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        super().__init__(reader, statements_for(writer.dialect))
+        super().__init__(reader, statements_for(writer.dialect, lease_s))
         self._writer = writer
         self._commit_in = commit_in
         self._clock_us = clock_us

@@ -40,7 +40,7 @@ DURABLE = "-c synchronous_commit=on"
 FLEETING = "-c synchronous_commit=off"
 """For what only helps, and may be lost with the server: heartbeats, notices, questions."""
 
-DEAD_AFTER_S = 10
+LEASE_S = 10.0
 """Age of a worker's heartbeat at which its sessions are anybody's, by the database's clock."""
 
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -65,8 +65,8 @@ class PostgresStatements(Statements):
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807"
     )
 
-    def __init__(self, dialect: sa.Dialect, *, dead_after_s: float = DEAD_AFTER_S) -> None:
-        self._dead_after_us = int(dead_after_s * 1_000_000)
+    def __init__(self, dialect: sa.Dialect, *, lease_s: float = LEASE_S) -> None:
+        self._lease_us = int(lease_s * 1_000_000)
         super().__init__(dialect)
         self.begin = ""
         self._types = [_type_of(events.c[name], dialect) for name in EVENT_COLUMNS]
@@ -124,7 +124,7 @@ class PostgresStatements(Statements):
 
     def nobody_owns(self, owner: sa.ColumnElement[str | None]) -> sa.ColumnElement[bool]:
         """See Statements.nobody_owns; a worker that died is deleted, or was not heard of long."""
-        since: sa.ColumnElement[int] = sa.literal_column(f"{NOW_US} - {self._dead_after_us}")
+        since: sa.ColumnElement[int] = sa.literal_column(f"{NOW_US} - {self._lease_us}")
         alive = sa.select(workers.c.id).where(workers.c.name == owner, workers.c.renewed_at > since)
         return ~alive.exists()
 

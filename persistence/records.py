@@ -137,9 +137,10 @@ class Release(Struct, frozen=True, gc=False):
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """Answer a message in the inbox, which has this ``id``; one that has an answer keeps it."""
+    """Answer a message in the inbox, by its ``id``; one that has an answer keeps it."""
 
     id: int
+    asker: str
     body: bytes
 
 

@@ -197,6 +197,10 @@ class UiMessageStream:
         data = {"attempt": event.attempt, "error": event.error, "delayMs": event.delay_ms}
         yield {"type": "data-retry", "data": data, "transient": True}
 
+    def _continued(self, event: e.RunContinued) -> Iterator[Chunk]:
+        data = {"attempt": event.attempt, "error": event.reason, "delayMs": 0}
+        yield {"type": "data-retry", "data": data, "transient": True}
+
     def _tool_completed(self, event: e.ToolCompleted) -> Iterator[Chunk]:
         yield from self._input_started(event.tool_call_id, event.tool_name)
         self._waiting.pop(event.tool_call_id, None)
@@ -257,6 +261,7 @@ _CHUNKS: dict[type[e.Event], Callable[[UiMessageStream, Any], Iterator[Chunk]]] 
     e.ApprovalResolved: UiMessageStream._approval_resolved,
     e.ToolProgressed: UiMessageStream._tool_progressed,
     e.TurnRetried: UiMessageStream._retried,
+    e.RunContinued: UiMessageStream._continued,
     e.ToolCompleted: UiMessageStream._tool_completed,
     e.TurnEnded: UiMessageStream._turn_ended,
     e.RunCompleted: UiMessageStream._completed,

@@ -1,5 +1,6 @@
 """The WSGI application: routes, middleware, error handlers."""
 
+import time
 from typing import Any
 
 import falcon
@@ -9,6 +10,7 @@ from web.bootstrap import Gateway
 from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
+from web.metrics import Metrics, process_metrics
 from web.resources.approvals import ApprovalResource, ApprovalsResource
 from web.resources.base import Route
 from web.resources.chats import (
@@ -31,6 +33,7 @@ from web.resources.memory import (
     RebuildResource,
     RememberResource,
 )
+from web.resources.metrics import MetricsResource
 from web.resources.models import ModelsResource
 from web.resources.openapi import OPENAPI_PATH, OpenApiResource
 from web.resources.sessions import (
@@ -46,11 +49,14 @@ from web.resources.tokens import TokenResource, TokensResource
 from web.resources.webhooks import WebhookResource
 
 JSON = "application/json; charset=utf-8"
+NO_ROUTE = "none"
+"""Stands for the route of a request that was refused before one was looked for, or had none."""
 
 
 ROUTES: tuple[Route, ...] = (
     ("/health", HealthResource),
     ("/ready", ReadyResource),
+    ("/metrics", MetricsResource),
     ("/config", ConfigResource),
     ("/logs", LogsResource),
     ("/models", ModelsResource),
@@ -85,12 +91,35 @@ ROUTES: tuple[Route, ...] = (
 """Every path that is served without further settings, and what answers there."""
 
 
+class RequestMetrics:
+    """Middleware: count each request. It comes first, so that it sees the answer as it is sent."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Note when the request came."""
+        request.context.began_s = time.perf_counter()
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        _resource: object,
+        _req_succeeded: bool,  # noqa: FBT001 - Falcon's signature
+    ) -> None:
+        """Count it; of a stream nothing has been sent yet, so its length doesn't count."""
+        seconds = time.perf_counter() - req.context.began_s
+        self._metrics.request(req.method, req.uri_template or NO_ROUTE, resp.status_code, seconds)
+
+
 def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the application that serves a gateway."""
     settings = gateway.settings
     webhooks = None if settings.webhook_secret is None else settings.webhook_base_path
     origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
     middleware: list[Any] = [  # Falcon types each kind apart
+        RequestMetrics(process_metrics()),
         CrossOrigin(origins),
         Authentication(gateway.tokens, webhooks),
         Limits(lambda: gateway.settings),

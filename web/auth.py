@@ -4,7 +4,7 @@ import uuid
 
 import falcon
 
-from actors.registry import SessionNotFound
+from actors.errors import SessionNotFound
 from web.errors import Problem
 from web.keys import checked_key
 from web.operations import ADMIN, methods_of, operation_of

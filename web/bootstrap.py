@@ -6,10 +6,11 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from actors.gateway_actor import GatewayActor, Loaded
+from actors.gateway_actor import GatewayActor, Loaded, Refresh
 from actors.gateway_state import GatewayState, IssueToken, PatchConfig, RevokeToken, Token
 from actors.log_lines import LogLines, LogLinesHandler
 from actors.memory.keeper import MemoryKeeper
@@ -19,62 +20,21 @@ from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.runs.launcher import RunLauncher
 from actors.session.commands import Command
 from actors.timers import Timers, now_ms
-from persistence.engine import (
-    is_sqlite,
-    parse_url,
-    read_engine,
-    write_engine,
-)
-from persistence.event_log import EventLog, SqlEventLog
-from persistence.group_commit import GroupCommit
-from persistence.memories import Memories, SqlMemories
-from persistence.migration import ensure_schema
-from persistence.native import native_caller
-from persistence.single_process import SingleProcessLock
+from persistence.group_commit import Outcomes
+from persistence.records import Append, Write
 from web.inputs import TokenBody
 from web.live_config import LiveConfig
+from web.metrics import Metrics, process_metrics
 from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
+from web.slots import Slots
+from web.store import Store
 from web.tokens import Tokens, new_token
 from web.tooling import Tooling
 
-SIBLING_WAIT_EXTRA_S = 15.0
 SETTLE_TIMEOUT_S = 2.0
+GAUGES_S = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-class Store:
-    """The event log of this process, what is projected from it, its lock and its writer."""
-
-    def __init__(self, settings: Settings) -> None:
-        url = parse_url(settings.database_url)
-        self.path = url.database if is_sqlite(url) else None
-        self._lock: SingleProcessLock | None = None
-        if is_sqlite(url) and url.database is not None:
-            self._lock = SingleProcessLock(url.database)
-            self._lock.acquire(sibling_wait_s=settings.grace_s + SIBLING_WAIT_EXTRA_S)
-        try:
-            writer = write_engine(url)
-            ensure_schema(writer)
-            reader = read_engine(url)
-            self.log: EventLog = SqlEventLog(writer, reader, commit_in=native_caller())
-            self.memories: Memories = SqlMemories(reader)
-            self.log.reopen()
-        except BaseException:
-            self._unlock()
-            raise
-        self.writer = GroupCommit(self.log)
-        self.writer.start()
-
-    def close(self) -> None:
-        """Write what is queued and let the next process have the database."""
-        self.writer.close()
-        self.log.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
 
 
 class Gateway:
@@ -87,16 +47,19 @@ class Gateway:
         self.config = LiveConfig(settings)
         models = ModelCatalog(settings, os.environ)
         self.tooling = Tooling(settings, lambda: self.settings)
-        self._store = Store(settings)
-        self.log = self._store.log
+        self.metrics = process_metrics()
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.log_lines = LogLines(lambda: self.settings.log_texts)
+        self._store = Store(
+            settings, owner, [BatchMetrics(self.metrics)], [self._refresh], self.log_lines
+        )
+        self.log = self._store.log
         self.timers = Timers()
         self.timers.start()
-        self.log_lines = LogLines(lambda: self.settings.log_texts)
         self._log_handler = LogLinesHandler(self.log_lines)
         logging.getLogger().addHandler(self._log_handler)
         self.memory = MemoryService(
-            self.log, self._store.memories, self._store.writer, owner, lambda: self.settings, now_ms
+            self.log, self._store.memories, self._store.writer, lambda: self.settings, now_ms
         )
         launcher = RunLauncher(
             self.log,
@@ -115,11 +78,13 @@ class Gateway:
             self.log_lines,
             lambda: self.settings,
             owner=owner,
+            others=self._store.ownership,
             now_ms=now_ms,
+            observers=[self.metrics.committed],
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
-        self._actor = GatewayActor.start(self.log, self._store.writer, owner, self._install)
-        self.streams = threading.BoundedSemaphore(_streams_max(settings))
+        self._actor = GatewayActor.start(self.log, self._store.writer, self._install)
+        self.streams = Slots(_streams_max(settings))
         self.ready = False
         self._stopping = threading.Lock()
         self._stopped = False
@@ -173,7 +138,11 @@ class Gateway:
                 f"set {ENV_PREFIX}TOKEN, issue one by sessiond token, or bind to 127.0.0.1."
             )
         self.tooling.start()
+        if self._store.ownership is not None:
+            self._store.ownership.asked = self.metrics.inbox_ask
+            self._store.ownership.start(self.registry.upkeep, self.registry.serve)
         self.registry.start(self.settings.primary_session, lambda: str(uuid.uuid4()))
+        self.timers.every(GAUGES_S, self._show_gauges)
         self.ready = True
         logger.info(
             "sessiond serves %s, model %s/%s",
@@ -185,6 +154,21 @@ class Gateway:
     def _install(self, state: GatewayState) -> None:
         self.config.install(state.overrides)
         self.tokens.install(state.tokens)
+
+    def _show_gauges(self) -> None:
+        ownership = self._store.ownership
+        self.metrics.refresh(
+            sessions_loaded=self.registry.count,
+            runs=self.registry.runs_count,
+            streams_open=self.streams.held,
+            writer_queue=self._store.writer.waiting,
+            sessions_followed=self.registry.followed_count,
+        )
+        if ownership is not None:
+            self.metrics.lease_age(ownership.lease_age_s)
+
+    def _refresh(self) -> None:
+        self._actor.tell(Refresh())
 
     def _ask(self, command: Command | Loaded) -> bool:
         changed: bool = self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
@@ -202,13 +186,32 @@ class Gateway:
             self._stopped = True
             self.ready = False
             began = time.monotonic()
-            self.registry.drain(self.settings.grace_s if grace_s is None else grace_s)
+            self.registry.upkeep.drain(self.settings.grace_s if grace_s is None else grace_s)
             self.memory.close(SETTLE_TIMEOUT_S)
             self.tooling.close()
             self.timers.close()
             self._store.close()
             logging.getLogger().removeHandler(self._log_handler)
             logger.info("sessiond stopped within %.1f s", time.monotonic() - began)
+
+
+class BatchMetrics:
+    """Counts what the writer writes. Implements WriteObserver."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def written(self, writes: Sequence[Write], outcomes: Outcomes, took_s: float) -> None:  # noqa: ARG002 - WriteObserver's
+        """See WriteObserver.written."""
+        self._metrics.batch(_rows(writes), took_s, False)  # noqa: FBT003 - as Metrics has it
+
+    def write_failed(self, writes: Sequence[Write], took_s: float) -> None:
+        """See WriteObserver.write_failed."""
+        self._metrics.batch(_rows(writes), took_s, True)  # noqa: FBT003 - as Metrics has it
+
+
+def _rows(writes: Sequence[Write]) -> int:
+    return sum(len(write.events) for write in writes if isinstance(write, Append))
 
 
 def _streams_max(settings: Settings) -> int:

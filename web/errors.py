@@ -7,8 +7,8 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
+from actors.errors import Draining, SessionNotFound, TooManySessions
 from actors.log_lines import LogLines
-from actors.registry import Draining, SessionNotFound, TooManySessions
 from actors.session.rejections import ApprovalNotFound, KeyReused, QueueFull, Rejection
 from persistence.errors import CorruptLogError, StoreUnavailableError
 

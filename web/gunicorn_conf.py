@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 from persistence.native import patch, run_soon
+from web.metrics_files import bury, make_files
 from web.settings import Settings, SettingsError, load_settings
 
 
@@ -51,6 +52,8 @@ worker_class = settings.worker_class
 threads = settings.threads
 worker_connections = settings.connections_max
 backlog = 2_048
+max_requests = settings.max_requests
+max_requests_jitter = settings.max_requests // 10
 keepalive = 5
 graceful_timeout = int(settings.grace_s) + STOP_EXTRA_S
 timeout = 60
@@ -61,28 +64,36 @@ proc_name = "sessiond"
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has no types
-    """Refuse what would start threads before the fork."""
+    """Refuse what would start threads before the fork; name the place of what workers count."""
     if server.cfg.preload_app:
         raise SystemExit("sessiond: leave out --preload, a worker starts its own threads.")
+    server.metrics_files = make_files(server.cfg.uid, server.cfg.gid)  # this module goes by SIGHUP
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types
     """On SIGTERM drain at once; gunicorn alone would wait for streams that never end."""
-    from web.wsgi import gateway
-
     stop_worker = signal.getsignal(signal.SIGTERM)
     assert callable(stop_worker)
 
-    def stop_gateway() -> None:
-        gateway.stop()
-        worker.cfg.set("graceful_timeout", 0)  # what is still open is idle
-
     def terminate(number: int, frame: Any) -> None:  # noqa: ANN401 - a stack frame
-        run_soon(stop_gateway)
+        run_soon(lambda: _stop_gateway(worker))
         stop_worker(number, frame)
 
     signal.signal(signal.SIGTERM, terminate)
     worker.log.info("sessiond is ready at %s", bind)
+
+
+def post_request(worker: Any, _request: object, _environ: object, _response: object) -> None:  # noqa: ANN401 - gunicorn's worker has no types
+    """Drain a worker that has served as many requests as it may; it stops by itself."""
+    if not worker.alive:
+        run_soon(lambda: _stop_gateway(worker))
+
+
+def _stop_gateway(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types
+    from web.wsgi import gateway
+
+    gateway.stop()
+    worker.cfg.set("graceful_timeout", 0)  # what is still open is idle
 
 
 def worker_exit(_server: object, _worker: object) -> None:
@@ -92,3 +103,14 @@ def worker_exit(_server: object, _worker: object) -> None:
     module = sys.modules.get("web.wsgi")  # not there when the worker failed to start
     if module is not None and hasattr(module, "gateway"):
         module.gateway.stop(grace_s=0)
+
+
+def child_exit(_server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types
+    """Keep what a worker has counted, when it is gone."""
+    bury(worker.pid)
+
+
+def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has no types
+    """Leave nothing behind."""
+    if hasattr(server, "metrics_files"):  # not there when the start was refused
+        server.metrics_files.remove()

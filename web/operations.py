@@ -21,6 +21,7 @@ SCOPES = {
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 EVENT_STREAM = "text/event-stream"
+PLAIN_TEXT = "text/plain"
 
 Responder = TypeVar("Responder", bound=Callable[..., None])
 

@@ -42,6 +42,18 @@ class Settings(BaseSettings):
     worker_class: Literal["gevent", "gthread"] = Field(
         "gevent", description="How a worker runs its requests: greenlets or threads."
     )
+    max_requests: int = Field(
+        0, ge=0, description="Requests after which a worker is replaced; 0: never."
+    )
+    lease_s: float = Field(
+        10.0,
+        ge=0.5,
+        description="Silence after which another process has a worker's sessions, in seconds.",
+    )
+    on_crash: Literal["interrupt", "continue"] = Field(
+        "interrupt",
+        description="What becomes of a run whose process died: it ends, or goes on elsewhere.",
+    )
     threads: int = Field(512, ge=4, description="Threads of a gthread worker.")
     connections_max: int = Field(
         10_000, ge=16, description="Connections that a gevent worker holds open."

@@ -132,6 +132,10 @@ def _turn_retried(event: e.TurnRetried) -> tuple[str, Fields]:
     }
 
 
+def _run_continued(event: e.RunContinued) -> tuple[str, Fields]:
+    return "retry", {"attempt": event.attempt, "error": event.reason, "delayMs": 0}
+
+
 def _compacted(event: e.ContextCompacted) -> tuple[str, Fields]:
     return "context_compacted", {
         "summary": event.summary,
@@ -160,6 +164,7 @@ _FIELDS: dict[type[e.Event], Callable[[Any], tuple[str, Fields]]] = {
     e.ApprovalRequested: _approval_requested,
     e.ApprovalResolved: _approval_resolved,
     e.TurnRetried: _turn_retried,
+    e.RunContinued: _run_continued,
     e.ContextCompacted: _compacted,
     e.RunFailed: lambda event: ("error", {"error": event.error}),
     e.RunInterrupted: lambda event: ("error", {"error": event.reason}),

@@ -17,7 +17,7 @@ class StreamSlot:
 
     def __init__(self, gateway: Gateway) -> None:
         self._streams = gateway.streams
-        self._held = self._streams.acquire(blocking=False)
+        self._held = self._streams.acquire()
         if not self._held:
             raise Problem(
                 503, "Too many streams are open; try again.", headers={"Retry-After": RETRY_AFTER_S}

@@ -1,8 +1,9 @@
 """One memory's actor: its rows change in the transaction of their events."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pykka
 from msgspec import Struct
@@ -23,11 +24,17 @@ from actors.memory.rules import (
 from actors.session.commands import Command
 from actors.session.events import Event
 from persistence import chain
-from persistence.errors import CorruptLogError, PersistenceError
+from persistence.errors import (
+    ConflictError,
+    CorruptLogError,
+    PersistenceError,
+    StoreUnavailableError,
+)
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.memories import Memories
 from persistence.records import (
+    SHARED,
     Append,
     Claim,
     Head,
@@ -39,6 +46,8 @@ from persistence.records import (
 logger = logging.getLogger(__name__)
 
 UNLISTED = Summary(listed=False, active=False, body=b"")
+ATTEMPTS_MAX = 20
+"""How often something is decided again because another process was ahead."""
 
 
 class Rebuild(Struct, frozen=True):
@@ -69,7 +78,9 @@ class Inbox:
 
 
 class MemoryActor(pykka.ThreadingActor):
-    """Serialises everything that happens to one memory.
+    """Serialises everything that happens to one memory in this process.
+
+    Every process may write it: what another one was ahead of is decided again.
 
     ``Remember`` is answered with the id of the memory, ``Forget`` with whether there was one,
     ``Rebuild`` with nothing: each once it is durable, or it raises PersistenceError.
@@ -83,7 +94,6 @@ class MemoryActor(pykka.ThreadingActor):
         log: EventLog,
         memories: Memories,
         writer: GroupCommit,
-        owner: str,
         inbox: Inbox,
     ) -> None:
         super().__init__()
@@ -91,7 +101,6 @@ class MemoryActor(pykka.ThreadingActor):
         self._log = log
         self._memories = memories
         self._writer = writer
-        self._owner = owner
         self._inbox = inbox
         self._head: Head | None = None
         self._last_memory_id = 0
@@ -102,7 +111,9 @@ class MemoryActor(pykka.ThreadingActor):
         if isinstance(message, Gathered):
             self._take_gathered()
             return None
-        head = self._head or self._claim()
+        return self._again(lambda head: self._carry_out(head, message))
+
+    def _carry_out(self, head: Head, message: Remember | Forget | Rebuild) -> object:
         if isinstance(message, Remember):
             return self._remember(head, message)
         if isinstance(message, Forget):
@@ -110,18 +121,25 @@ class MemoryActor(pykka.ThreadingActor):
         self._rebuild(head)
         return None
 
+    def _again(self, write: Callable[[Head], object]) -> object:
+        """Write from where the stream ends, anew where another process was ahead."""
+        for _attempt in range(ATTEMPTS_MAX):
+            with contextlib.suppress(ConflictError):
+                return write(self._head or self._claim())
+        raise StoreUnavailableError("Others write this memory all the time; try again.")
+
     def _take_gathered(self) -> None:
         commands = self._inbox.take()
         if not commands:
             return
         try:
-            self._take(self._head or self._claim(), commands)
+            self._again(lambda head: self._take(head, commands))
         except PersistenceError:  # nobody waits who could be told
             logger.exception("%s notes are not in %s.", len(commands), self._stream_id)
 
     def _claim(self) -> Head:
         """Look where the stream ends: at first, and after an append that failed."""
-        self._head = self._writer.submit(Claim(self._stream_id, self._owner)).result()
+        self._head = self._writer.submit(Claim(self._stream_id, SHARED)).result()
         counts = self._memories.counts(self._head.row)
         self._last_memory_id = counts.last_memory_id
         self._last_episode_id = counts.last_episode_id

@@ -50,14 +50,12 @@ class MemoryService:
         log: EventLog,
         memories: Memories,
         writer: GroupCommit,
-        owner: str,
         settings: Callable[[], MemorySettings],
         now_ms: Callable[[], int],
     ) -> None:
         self._log = log
         self._memories = memories
         self._writer = writer
-        self._owner = owner
         self._settings = settings
         self._now_ms = now_ms
         self._loaded: dict[str, _Loaded] = {}
@@ -182,7 +180,7 @@ class MemoryService:
                 if loaded is None or not loaded.actor.is_alive():
                     inbox = Inbox()
                     actor = MemoryActor.start(
-                        identity, self._log, self._memories, self._writer, self._owner, inbox
+                        identity, self._log, self._memories, self._writer, inbox
                     )
                     loaded = self._loaded[identity.key] = _Loaded(actor, inbox)
         return loaded

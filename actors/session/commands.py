@@ -25,7 +25,7 @@ GATEWAY = "gateway"
 """The principal of what this program does by itself."""
 
 
-class _Asked(Struct, frozen=True, kw_only=True):
+class _Asked(Struct, frozen=True, kw_only=True, tag=True):
     principal: str = GATEWAY
 
 
@@ -144,6 +144,10 @@ class InterruptRun(Command, frozen=True):
     """Close the run because the process that works on it has ended or has to."""
 
     reason: str
+
+
+class ContinueRun(InterruptRun, frozen=True):
+    """Go on with the run of a process that has ended; after CONTINUES_MAX times it is closed."""
 
 
 class ImportSession(Command, frozen=True):

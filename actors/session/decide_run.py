@@ -23,6 +23,8 @@ TOOL_ABORTED = "The tool was stopped: the run was aborted."
 TOOL_SKIPPED = "Skipped due to queued user message."
 TOOL_DENIED = "The call was not approved"
 RUN_ENDED = "the run ended"
+CONTINUES_MAX = 3
+"""How often a run goes on in another process: its prompt may be what kills them."""
 
 
 def _start_message(command: c.StartMessage, _state: SessionState) -> Events:
@@ -184,6 +186,20 @@ def interrupt_run(command: c.InterruptRun, state: SessionState) -> Events:
         e.RunInterrupted(state.run.prompt_id, command.reason, command.at),
         e.SessionSettled(command.at),
     )
+
+
+def continue_run(command: c.ContinueRun, state: SessionState) -> Events:
+    """Close what the process that has ended was about, and begin another turn of its run."""
+    run = state.run
+    if run is None or run.continued >= CONTINUES_MAX:
+        return interrupt_run(command, state)
+    broken = _broken_message(state, "retried", command.at, error=command.reason)
+    closed = close_turn(
+        fold(state, broken), "interrupted", "outcome_unknown", OUTCOME_UNKNOWN, command.at
+    )
+    attempt = run.continued + 1
+    continued = e.RunContinued(run.prompt_id, attempt, command.reason, command.at)
+    return (*broken, *closed, continued, e.TurnStarted(run.turn + 1, command.at))
 
 
 def aborted(state: SessionState, at: int) -> Events:

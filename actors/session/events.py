@@ -196,6 +196,19 @@ class RunInterrupted(Event, frozen=True):
     at: int
 
 
+class RunContinued(Event, frozen=True):
+    """The process that ran it died; another one goes on, for the ``attempt``-th time, with a turn.
+
+    What had arrived of an answer is a message whose ``stop_reason`` is ``retried``.
+    """
+
+    wire_name: ClassVar[str] = "run.continued"
+    prompt_id: str
+    attempt: int
+    reason: str
+    at: int
+
+
 class TurnStarted(Event, frozen=True):
     """A model call begins; its tools belong to the same turn."""
 

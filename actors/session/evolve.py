@@ -199,6 +199,11 @@ def _run_ended(
     )
 
 
+def _run_continued(state: SessionState, event: e.RunContinued) -> SessionState:
+    run = None if state.run is None else replace(state.run, continued=event.attempt)
+    return replace(state, version=state.version + 1, last_active_at=event.at, run=run)
+
+
 def _turn_started(state: SessionState, event: e.TurnStarted) -> SessionState:
     run = None if state.run is None else replace(state.run, turn=event.turn, turn_open=True)
     return replace(state, version=state.version + 1, last_active_at=event.at, run=run)
@@ -359,6 +364,7 @@ _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.RunFailed: _run_ended,
     e.RunAborted: _run_ended,
     e.RunInterrupted: _run_ended,
+    e.RunContinued: _run_continued,
     e.TurnStarted: _turn_started,
     e.TurnEnded: _turn_ended,
     e.TurnRetried: _touched,

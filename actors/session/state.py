@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from actors.session.messages import Image, Usage
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
 
@@ -83,7 +83,8 @@ class Approval(Struct, frozen=True):
 class Run(Struct, frozen=True, gc=False):
     """The run in progress; ``turn`` is 0 before its first turn.
 
-    ``waited_ms`` is how long it has waited for approvals.
+    ``waited_ms`` is how long it has waited for approvals, ``continued`` how often it went on in
+    another process.
     """
 
     prompt_id: str
@@ -95,6 +96,7 @@ class Run(Struct, frozen=True, gc=False):
     turn: int = 0
     turn_open: bool = False
     waited_ms: int = 0
+    continued: int = 0
 
 
 class SessionState(Struct, frozen=True):

@@ -29,6 +29,7 @@ from persistence.group_commit import GroupCommit
 from persistence.migration import ensure_schema
 from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary
 from persistence.schema import events
+from persistence.single_process import SingleProcessLock
 
 DEADLINE_S = 20.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import falcon
 from msgspec.structs import replace
 
+from actors.errors import SessionNotFound
 from actors.feed import Committed, FeedClosedError
-from actors.registry import SessionNotFound
 from actors.session import commands as c
 from actors.session.events import SteeringReceived
 from actors.tail import Tail

@@ -2,9 +2,9 @@
 
 import falcon
 
+from actors.errors import SessionNotFound
 from actors.memory.identity import Identity
 from actors.memory.rules import SECRET, Forget, Remember, key_of, one_line
-from actors.registry import SessionNotFound
 from persistence.memories import Hit, MemoryHit
 from persistence.records import MemoryRow
 from web.inputs import ForgetBody, MemoryQuery, MemorySearchBody, RebuildBody, RememberBody

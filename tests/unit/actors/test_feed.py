@@ -63,7 +63,7 @@ def test_what_is_kept_of_a_delta_is_not_all_the_text_before_it() -> None:
 
 def test_a_reader_can_begin_in_the_past() -> None:
     feed = Feed()
-    feed.install(SessionState("k", version=7))
+    feed.install(SessionState("k", version=7), 1)
     assert feed.reader(after=3).take() is None
     assert feed.reader().take() == ()
 

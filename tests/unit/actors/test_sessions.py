@@ -3,8 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from actors.errors import Draining, SessionNotFound, TooManySessions
 from actors.models.demo import DemoModel
-from actors.registry import Draining, SessionNotFound, TooManySessions
 from actors.replay import replay, state_at, stream_of
 from actors.session import commands as c
 from actors.session import events as e
@@ -104,7 +104,7 @@ def test_a_run_is_recorded_as_its_askers_whoever_ends_the_one_before(world: Worl
 def test_what_the_gateway_does_by_itself_is_recorded_as_its_own(world: World) -> None:
     hold(world)
     world.prompt("k", "first")
-    world.registry.drain(0)
+    world.registry.upkeep.drain(0)
     who = {each.type: each.principal for each in stored_events(world, "k")}
     assert who["run.interrupted"] == c.GATEWAY
 
@@ -190,7 +190,7 @@ def test_a_run_that_takes_too_long_fails() -> None:
     watch = world.prompt("k", "hi")
     eventually(lambda: bool(held.requests))
     eventually(lambda: world.registry.now_ms() > world.registry.state("k").run.started_at)  # type: ignore[union-attr]
-    world.registry.end_overdue()
+    world.registry.upkeep.end_overdue()
     watch.until("run.failed")
     held.release.set()
     world.close()
@@ -201,10 +201,10 @@ def test_an_idle_session_leaves_memory_and_comes_back_as_it_was() -> None:
     watch = world.prompt("k", "hello")
     watch.until("run.completed")
     before = encode_state(world.registry.state("k"))
-    world.registry.sweep("web:main")
+    world.registry.upkeep.sweep("web:main")
     assert world.registry.count == 1  # somebody watches
     watch.close()
-    world.registry.sweep("web:main")
+    world.registry.upkeep.sweep("web:main")
     eventually(lambda: world.registry.count == 0)
     head = world.log.head(stream_of("k"))
     assert head is not None
@@ -219,7 +219,7 @@ def test_an_idle_session_leaves_memory_and_comes_back_as_it_was() -> None:
 def test_the_primary_session_stays_loaded() -> None:
     world = World(settings=WorldSettings(idle_minutes=0))
     world.registry.start("web:main", lambda: "id")
-    world.registry.sweep("web:main")
+    world.registry.upkeep.sweep("web:main")
     world.registry.ask("web:main", c.AbortRun(1))
     assert world.registry.count == 1
     world.close()
@@ -266,7 +266,7 @@ def test_a_stopping_process_takes_no_prompts_and_leaves_the_queue() -> None:
     held = hold(world)
     world.prompt("k", "first")
     world.prompt("k", "second")
-    world.registry.drain(0)
+    world.registry.upkeep.drain(0)
     with pytest.raises(Draining):
         world.prompt("k", "third")
     assert names(world, "k")[-2:] == ["run.interrupted", "session.settled"]
@@ -291,7 +291,7 @@ def test_no_more_sessions_are_loaded_than_allowed() -> None:
         world.prompt("b", "hi")
     held.release.set()
     eventually(lambda: world.registry.state("a").idle)
-    for reader in list(world.registry._loaded["a"].feed._readers):
+    for reader in list(world.registry._sessions._by_key["a"].feed._readers):
         reader.close()
     with pytest.raises(TooManySessions):  # but the idle one makes room
         world.prompt("b", "hi")
@@ -341,7 +341,7 @@ def test_work_goes_on_by_itself_after_the_store_was_gone() -> None:
 def test_a_damaged_session_is_refused_by_name_and_others_go_on(world: World) -> None:
     world.prompt("k", "one").until("run.completed")
     stream = world.log._streams[stream_of("k")]  # type: ignore[attr-defined]
-    world.registry._loaded["k"].ref.stop()
+    world.registry._sessions._by_key["k"].ref.stop()
     eventually(lambda: world.registry.count == 0)
     stream.events[4] = stream.events[5]
     with pytest.raises(CorruptLogError, match="session:k is damaged at seq 5"):
@@ -363,7 +363,7 @@ def test_unfinished_work_waits_for_room_and_then_goes_on() -> None:
     assert "run.interrupted" not in names(heir, "b")
 
     def goes_on() -> bool:
-        heir.registry.carry_on()
+        heir.registry.upkeep.carry_on()
         return "run.interrupted" in names(heir, "b")
 
     eventually(goes_on)

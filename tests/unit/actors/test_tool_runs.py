@@ -234,7 +234,7 @@ def test_an_answer_after_a_restart_lets_the_run_go_on(make: Make) -> None:
     waiting = before.prompt("k", "next")
     before.close()
     after = make(tool, rules=[ASK], log=log, owner="after")
-    after.registry.carry_on()
+    after.registry.upkeep.carry_on()
     eventually(lambda: after.registry.state("k").version > 0 and after.registry.count == 1)
     (approval,) = pending(after)
     _, reader = after.registry.reader("k")
@@ -254,11 +254,11 @@ def test_an_answer_that_was_given_just_before_the_end_of_the_process_counts(make
     before = make(tool, rules=[ASK], log=log, owner="before")
     before.prompt("k", '!act {"n": 1}').until("approval.requested")
     (approval,) = pending(before)
-    before.registry.draining = True
+    before.registry.upkeep.draining = True
     resolve(before, approval, approved=True)
     before.close()
     after = make(tool, rules=[ASK], log=log, owner="after")
-    after.registry.carry_on()
+    after.registry.upkeep.carry_on()
     eventually(lambda: after.registry.state("k").idle)
     assert tool.calls == [1]
 
@@ -270,7 +270,7 @@ def test_what_nobody_answers_is_denied(make: Make) -> None:
     watch.until("approval.requested")
 
     def denied() -> bool:
-        world.registry.end_overdue()
+        world.registry.upkeep.end_overdue()
         return not pending(world)
 
     eventually(denied)
@@ -286,10 +286,10 @@ def test_waiting_does_not_count_as_the_run_s_time(make: Make) -> None:
     watch = world.prompt("k", '!act {"n": 1}')
     watch.until("approval.requested")
     clock[0] += 1_000 * 1_000
-    world.registry.end_overdue()
+    world.registry.upkeep.end_overdue()
     (approval,) = pending(world)
     world.registry.ask("k", c.ResolveApproval(clock[0], approval.approval_id, approved=True))
-    world.registry.end_overdue()
+    world.registry.upkeep.end_overdue()
     watch.until("run.completed")
 
 

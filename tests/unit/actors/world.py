@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -48,6 +49,7 @@ class WorldSettings(Struct):
     tool_timeout_s: float = 5
     tool_output_chars_max: int = 2_000
     approval_timeout_s: float = 60
+    on_crash: Literal["interrupt", "continue"] = "interrupt"
 
 
 class World:
@@ -111,7 +113,7 @@ class World:
         return Watch(prompt_id, Tail(self.log, key, reader))
 
     def close(self) -> None:
-        self.registry.drain(0)
+        self.registry.upkeep.drain(0)
         self.timers.close()
         self.writer.close()
 
