@@ -1,5 +1,6 @@
 """What a serving process stores in, and what it shares with others that store there."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
@@ -8,7 +9,8 @@ from actors.log_lines import LogLines
 from actors.others import Questions
 from actors.ownership import Ownership
 from persistence.engine import is_sqlite, parse_url, read_engine, side_engine, write_engine
-from persistence.event_log import EventLog, SqlEventLog
+from persistence.event_log import EventLog
+from persistence.fail_points import log_class
 from persistence.group_commit import GroupCommit, WriteObserver
 from persistence.inbox import Inbox
 from persistence.leases import Leases
@@ -49,7 +51,7 @@ class Store:
             writer = write_engine(url)
             ensure_schema(writer)
             reader = read_engine(url)
-            self.log: EventLog = SqlEventLog(
+            self.log: EventLog = log_class(os.environ)(
                 writer,
                 reader,
                 commit_in=call_here if self._lock is None else native_caller(),
