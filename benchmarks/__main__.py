@@ -6,7 +6,7 @@ import time
 
 from benchmarks._measure import Result, table
 
-NAMES = ("appends", "replay", "deltas", "http", "fanout", "history", "memory", "recall")
+NAMES = ("appends", "postgres", "replay", "deltas", "http", "fanout", "history", "memory", "recall")
 
 
 def main() -> None:

@@ -97,19 +97,19 @@ def _results(kind: Kind, sessions: int, samples: Samples) -> list[Result]:
 def measure(sessions: int, appends_each: int, repetitions: int) -> dict[str, list[Figures]]:
     """Measure all three, alternating, in this process; each has a database of its own."""
     with temporary_folder() as folder:
-        raw_events = _Raw(folder / "events.db", sessions, appends_each, heads=False)
-        raw_both = _Raw(folder / "both.db", sessions, appends_each, heads=True)
+        raw_events = _Sqlite(folder / "events.db", sessions, appends_each, heads=False)
+        raw_both = _Sqlite(folder / "both.db", sessions, appends_each, heads=True)
         with open_log(folder / "ours.db") as log:
             writer = GroupCommit(log)
             writer.start()
-            ours = _Sessions(writer, claim(log, _names(sessions)), appends_each)
+            ours = Sessions(writer, claim(log, names_of(sessions)), appends_each)
             runs = {"events": raw_events.run, "events and heads": raw_both.run, "ours": ours.run}
             samples = alternate(runs, repetitions)
             writer.close()
     return samples.runs
 
 
-class _Sessions:
+class Sessions:
     """Sessions that append to one writer, each when its last append is durable."""
 
     def __init__(self, writer: GroupCommit, heads: list[Head], appends_each: int) -> None:
@@ -119,6 +119,7 @@ class _Sessions:
         self._latencies_s: list[float] = []
 
     def run(self) -> Figures:
+        """Have all of them append, at once."""
         self._latencies_s = []
         threads = [
             threading.Thread(target=self._append, args=(index,))
@@ -140,31 +141,26 @@ class _Sessions:
         self._heads[index] = head
 
 
-class _Raw:
-    """The same rows through sqlite3, with nothing else in between."""
+class Bare:
+    """The same rows through a driver: one row of each stream a commit, made beforehand."""
 
-    def __init__(self, database: Path, sessions: int, commits: int, *, heads: bool) -> None:
-        with open_log(database) as log:
-            self._rows = [head.row for head in claim(log, _names(sessions))]
+    def __init__(self, rows: list[int], commits: int) -> None:
+        self._rows = rows
         self._commits = commits
-        self._heads = heads
         self._version = 0
-        self._connection = sqlite3.connect(database, isolation_level=None)
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "recursive_triggers = ON",
-        ):
-            self._connection.execute(f"PRAGMA {pragma}")
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch, durably."""
+        raise NotImplementedError
 
     def run(self) -> Figures:
+        """Write as many batches as there are commits."""
         batches = [self._batch() for _ in range(self._commits)]
         latencies: list[float] = []
         began = time.perf_counter()
         for batch in batches:
             before = time.perf_counter()
-            self._write(batch)
+            self.write(batch)
             latencies.append(time.perf_counter() - before)
         elapsed = time.perf_counter() - began
         return _figures(self._commits * len(self._rows), elapsed, latencies)
@@ -182,7 +178,25 @@ class _Raw:
             heads.append((version + 1, link, *summary, stream, version))
         return events, heads
 
-    def _write(self, batch: Batch) -> None:
+
+class _Sqlite(Bare):
+    """Through sqlite3, with nothing else in between."""
+
+    def __init__(self, database: Path, sessions: int, commits: int, *, heads: bool) -> None:
+        with open_log(database) as log:
+            super().__init__([head.row for head in claim(log, names_of(sessions))], commits)
+        self._heads = heads
+        self._connection = sqlite3.connect(database, isolation_level=None)
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "recursive_triggers = ON",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+
+    def write(self, batch: Batch) -> None:
+        """See Bare.write."""
         events, heads = batch
         self._connection.execute("BEGIN IMMEDIATE")
         if self._heads:
@@ -191,7 +205,8 @@ class _Raw:
         self._connection.execute("COMMIT")
 
 
-def _names(sessions: int) -> list[str]:
+def names_of(sessions: int) -> list[str]:
+    """Return the names of so many streams."""
     return [f"session:benchmark-{index}" for index in range(sessions)]
 
 

@@ -203,6 +203,12 @@ class RunningGateway:
         return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 
     @property
+    def pid(self) -> int:
+        """Return the process id of the master."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Return the address that it serves."""
         return f"http://{HOST}:{self.port}"

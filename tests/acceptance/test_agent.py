@@ -14,7 +14,14 @@ import pytest
 from actors.session import events as e
 from actors.session.messages import Usage
 from tests.acceptance.conftest import PROVIDERS, OpenGateway, StartGateway, reach
-from tests.acceptance.gateway import RunningGateway, check_log, events, run_command, until
+from tests.acceptance.gateway import (
+    RunningGateway,
+    check_log,
+    database_url,
+    events,
+    run_command,
+    until,
+)
 from tests.acceptance.test_ai_sdk import Script, packages, script
 from tests.wire.servers import Ask, Cut, Finish, ModelServer, OpenAIWire, Say, Step
 
@@ -25,6 +32,9 @@ PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 TESTS = "python3 -m unittest -v 2>&1"
 WRONG, RIGHT = "return a - b", "return a + b"
 MODULES = 12
+WORKER_CLASSES = {"openai": "gevent", "anthropic": "gthread"}
+"""Each provider's answers go through another kind of worker."""
+PRICED = {"input_price": 1.0, "output_price": 3.0}
 
 Call = tuple[str, dict[str, Any]]
 
@@ -35,11 +45,13 @@ def gateway(
 ) -> Iterator[RunningGateway]:
     with open_gateway(
         variables=reach(provider, server),
+        worker_class=WORKER_CLASSES[provider],
+        models=json.dumps([{"provider": provider, "id": "priced"} | PRICED]),
         tools="all",
         system_prompt="You are careful.",
         model_retry_delay_s=0.01,
-    ) as running:
-        yield running
+    ) as running_gateway:
+        yield running_gateway
 
 
 @pytest.fixture
@@ -249,16 +261,13 @@ def running(mark: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
-def test_an_abort_ends_a_running_command(openai: OpenAI, worker_class: str) -> None:
-    start, server = openai
-    gateway = start(tools="all", worker_class=worker_class)
-    folder = workspace(gateway, "k", server)
+def test_an_abort_ends_a_running_command(gateway: RunningGateway, server: ModelServer) -> None:
+    folder = workspace(gateway, "aborted", server)
     server.reply(asking(1, ("bash", {"command": "touch abort-me; sleep 61; touch survived"})))
-    gateway.post("/sessions/k/enqueue", {"text": "go"})
+    gateway.post("/sessions/aborted/enqueue", {"text": "go"})
     until((folder / "abort-me").exists, "the command runs")
-    assert gateway.post("/sessions/k/abort").body == {"ok": True}
-    assert not gateway.snapshot("k")["processing"]
+    assert gateway.post("/sessions/aborted/abort").body == {"ok": True}
+    assert not gateway.snapshot("aborted")["processing"]
     until(lambda: not running("abort-me"), "the command is gone", deadline_s=2)
 
 
@@ -275,14 +284,16 @@ def test_a_stopping_gateway_leaves_no_command_behind(openai: OpenAI) -> None:
     assert len(ends) == 1
 
 
-def test_a_snapshot_shows_what_was_used_and_what_it_cost(openai: OpenAI) -> None:
-    start, server = openai
-    priced = {"provider": "openai", "id": "priced", "input_price": 1.0, "output_price": 3.0}
-    gateway = start(model="openai/priced", models=json.dumps([priced]), memory_enabled=False)
+def test_a_snapshot_shows_what_was_used_and_what_it_cost(
+    gateway: RunningGateway, server: ModelServer, provider: str
+) -> None:
+    chosen = {"provider": provider, "modelId": "priced"}
+    workspace(gateway, "priced", server)
+    assert gateway.post("/sessions/priced/model", chosen).status == 200
     for _ in range(2):
         server.reply([Say(["Hi."]), Finish(usage=Usage(1_000, 100))])
-        assert gateway.post("/sessions/k/messages", {"text": "hi"}).status == 200
-    usage = gateway.snapshot("k")["usage"]
+        assert gateway.post("/sessions/priced/messages", {"text": "hi"}).status == 200
+    usage = gateway.snapshot("priced")["usage"]
     assert (usage["turn"]["input"], usage["turn"]["output"]) == (1_000, 100)
     assert usage["run"]["costUsd"] == pytest.approx(0.0013)
     assert usage["session"]["costUsd"] == pytest.approx(0.0026)
@@ -301,10 +312,16 @@ class Summing(ModelServer):
         return [Say([said]), Finish()]
 
 
+@pytest.mark.parametrize(
+    "provider",
+    ["openai", pytest.param("anthropic", marks=pytest.mark.exhaustive)],
+    indirect=True,
+)
 @pytest.mark.skipif(not FIXTURE.exists(), reason="the recorded session is not here")
 def test_a_large_recorded_session_goes_on_with_a_small_window(
-    start_gateway: StartGateway, provider: str
+    start_gateway: StartGateway, provider: str, tmp_path: Path
 ) -> None:
+    run_command(tmp_path, "import-pi", str(FIXTURE), "--session", "recorded")
     with Summing(PROVIDERS[provider][0]) as server:
         models = [{"provider": provider, "id": "small", "context_tokens": WINDOW}]
         gateway = start_gateway(
@@ -312,10 +329,8 @@ def test_a_large_recorded_session_goes_on_with_a_small_window(
             model=f"{provider}/small",
             models=json.dumps(models),
             memory_enabled=False,
+            database_url=database_url(tmp_path),
         )
-        gateway.terminate()
-        run_command(gateway.folder, "import-pi", str(FIXTURE), "--session", "recorded")
-        gateway.start()
         chosen = {"provider": provider, "modelId": "small"}
         assert gateway.post("/sessions/recorded/model", chosen).status == 200
         before = len(gateway.get("/sessions/recorded/history").body["messages"])
@@ -335,13 +350,11 @@ def test_a_large_recorded_session_goes_on_with_a_small_window(
         asked = gateway.post("/sessions/recorded/compact").body
         assert (asked["compacted"], asked["summary"]) == (True, "THE SUMMARY")
         compacted = [
-            each
-            for each in events(gateway.folder, "recorded")
-            if isinstance(each, e.ContextCompacted)
+            each for each in events(tmp_path, "recorded") if isinstance(each, e.ContextCompacted)
         ]
         assert compacted[-1].reason == "asked"
         assert compacted[-1].first_kept_seq == asked["firstKeptSeq"]
-        check_log(gateway.folder, gateway)
+        check_log(tmp_path, gateway)
 
 
 def test_a_session_that_is_missing_or_short_is_not_compacted(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import OpenGateway, StartGateway
+from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import (
     DEADLINE_S,
     Background,
@@ -30,8 +30,12 @@ SCRIPTS = Path(__file__).with_name("node")
 INSTALL_DEADLINE_S = 180
 DELAY_MS = 20
 DELTAS = 60
+QUEUE_MAX = 2
 VERSIONS = ("ai5", "ai6", "ai6first", "ai7")
 """Aliases in node/package.json; 6.0.0 refuses unknown fields, 7 asks for Node 22."""
+
+BETWEEN = "ai6"
+"""It reads what 6.0.0 and 7 read; what pages do with it is tried with approvals as well."""
 
 APPENDS_REPLAYS = {"ai5", "ai6first"}
 """These keep what came before a drop and append the whole answer to it when the chat resumes."""
@@ -71,18 +75,17 @@ def packages() -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
-    with open_gateway(demo_delay_ms=DELAY_MS) as opened:
+    with open_gateway(demo_delay_ms=DELAY_MS, queue_max=QUEUE_MAX) as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def slow_gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
-    """A gateway whose answers take a second, however short the prompt."""
-    with open_gateway(demo_delay_ms=DELAY_MS, demo_deltas=DELTAS) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(each, marks=pytest.mark.exhaustive) if each == BETWEEN else each
+        for each in VERSIONS
+    ],
+)
 def version(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -216,11 +219,11 @@ def test_two_turns_send_the_whole_history_and_the_last_message_counts(
 
 
 def test_a_dropped_chat_is_resumed_as_the_same_message(
-    version: str, slow_gateway: RunningGateway, script: Script
+    version: str, gateway: RunningGateway, script: Script
 ) -> None:
     address = "default" if version != VERSIONS[0] else "bare"  # both of the gateway's paths
     key = f"{version}-resume"
-    read = script("resume.mjs", slow_gateway, key, version, words(DELTAS), address)
+    read = script("resume.mjs", gateway, key, version, words(DELTAS), address)
     assert read["before"]["id"] == read["after"]["message"]["id"]
     assert 0 < len(text_of(read["before"])) < len(words(DELTAS))
     assert read["after"]["errors"] == []
@@ -228,7 +231,7 @@ def test_a_dropped_chat_is_resumed_as_the_same_message(
     assert types_of(read["chunks"])[0] == "start"
     assert types_of(read["chunks"])[-1] == "finish"
     assert read["idle"] is None, "nothing runs any more: 204"
-    log = events(slow_gateway.folder, key)
+    log = events(gateway.folder, key)
     assert [type(each).wire_name for each in log].count("run.completed") == 1
 
 
@@ -251,10 +254,10 @@ def test_a_failing_model_surfaces_its_error(
 
 
 def test_an_abort_ends_the_stream_with_an_abort_chunk(
-    version: str, slow_gateway: RunningGateway, script: Script
+    version: str, gateway: RunningGateway, script: Script
 ) -> None:
     key = f"{version}-abort"
-    read = script("meanwhile.mjs", slow_gateway, key, version, words(DELTAS), "abort")
+    read = script("meanwhile.mjs", gateway, key, version, words(DELTAS), "abort")
     assert read["posted"] == {"ok": True}
     assert read["errors"] == []
     assert types_of(read["chunks"])[-3:] == ["text-end", "finish-step", "abort"]
@@ -262,9 +265,9 @@ def test_an_abort_ends_the_stream_with_an_abort_chunk(
     assert partial_text
     assert words(DELTAS).startswith(partial_text.strip())
     assert partial_text.strip() != words(DELTAS)
-    history = slow_gateway.get(f"/sessions/{key}/history").body["messages"]
+    history = gateway.get(f"/sessions/{key}/history").body["messages"]
     assert text_of(history[-1]) == partial_text
-    check_log(slow_gateway.folder)
+    check_log(gateway.folder)
 
 
 def test_steering_in_mid_answer_is_a_further_step_of_the_same_message(
@@ -347,21 +350,23 @@ def test_a_sitting_with_the_state_machine_behind_use_chat(
     check_log(gateway.folder)
 
 
-def test_a_full_queue_is_an_error_of_the_chat(start_gateway: StartGateway, script: Script) -> None:
-    gateway = start_gateway(queue_max=0, demo_delay_ms=DELAY_MS)
+def test_a_full_queue_is_an_error_of_the_chat(gateway: RunningGateway, script: Script) -> None:
     running = Background(partial(gateway.post, "/sessions/full/messages", {"text": words(1_000)}))
     gateway.until_answering("full")
+    for number in range(QUEUE_MAX):
+        queued = gateway.post("/sessions/full/enqueue", {"text": f"waiting {number}"})
+        assert queued.status == 202
     read = script("turns.mjs", gateway, "full", VERSIONS[-1], "no room")
     assert read["status"] == "error"
-    assert json.loads(read["error"])["error"] == "Queue full (0 pending)."
+    assert json.loads(read["error"])["error"] == f"Queue full ({QUEUE_MAX} pending)."
     gateway.post("/sessions/full/abort")
     assert running.result().status == 409
+    gateway.until_idle("full")
 
 
 def test_eventsource_reconnects_over_a_kill_without_a_gap_or_a_repeat(
-    packages: Path, start_gateway: StartGateway
+    packages: Path, gateway: RunningGateway
 ) -> None:
-    gateway = start_gateway(demo_delay_ms=DELAY_MS)
     for text in (words(1_000, "long"), words(20, "short")):
         with gateway.stream("/sessions/follow/chat", method="POST", body={"text": text}) as chat:
             assert chat.status == 200

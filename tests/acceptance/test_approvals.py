@@ -15,7 +15,9 @@ from tests.acceptance.test_ai_sdk import Script, packages, script, types_of
 __all__ = ["packages", "script"]
 
 RULES = [{"tool": "write", "action": "ask", "arguments": {"path": "*.txt"}}]
-SETTINGS: dict[str, object] = {"tools": "write", "tool_rules": json.dumps(RULES)}
+SETTINGS: dict[str, object] = {"tools": "all", "tool_rules": json.dumps(RULES)}
+ENDS = {"gevent": "terminate", "gthread": "kill"}
+"""How a process ends that somebody's approval outlives: each way by another kind of worker."""
 WRITE = '!write {"path": "a.txt", "content": "hello"}'
 
 
@@ -126,19 +128,17 @@ def test_an_abort_ends_the_wait(gateway: RunningGateway) -> None:
     assert idle(gateway, "a:7")
 
 
-@pytest.mark.parametrize("end", ["kill", "terminate"])
-def test_an_approval_outlives_the_process(start_gateway: StartGateway, end: str) -> None:
-    gateway = start_gateway(**SETTINGS)
-    gateway.post("/sessions/k/messages", {"text": WRITE})
-    gateway.post("/sessions/k/enqueue", {"text": "and then this"})
-    (approval,) = waiting(gateway, "k")
-    getattr(gateway, end)()
+def test_an_approval_outlives_the_process(gateway: RunningGateway, worker_class: str) -> None:
+    gateway.post("/sessions/a:9/messages", {"text": WRITE})
+    gateway.post("/sessions/a:9/enqueue", {"text": "and then this"})
+    (approval,) = waiting(gateway, "a:9")
+    getattr(gateway, ENDS[worker_class])()
     gateway.start()
-    assert waiting(gateway, "k") == [approval]
-    assert resolve(gateway, "k", approval, approved=True).status == 200
-    until(lambda: idle(gateway, "k"), "the run goes on")
-    assert last_text(gateway, "k") == "and then this"
-    kinds = [each.wire_name for each in events(gateway.folder, "k")]
+    assert waiting(gateway, "a:9") == [approval]
+    assert resolve(gateway, "a:9", approval, approved=True).status == 200
+    until(lambda: idle(gateway, "a:9"), "the run goes on")
+    assert last_text(gateway, "a:9") == "and then this"
+    kinds = [each.wire_name for each in events(gateway.folder, "a:9")]
     assert kinds.count("tool.started") == 1
     assert "run.interrupted" not in kinds
     check_log(gateway.folder, gateway)
@@ -152,10 +152,13 @@ def test_what_nobody_answers_is_denied(start_gateway: StartGateway) -> None:
 
 
 @pytest.mark.parametrize("version", ["ai6", "ai7"])
-@pytest.mark.parametrize("answer", ["approve", "deny"])
+@pytest.mark.parametrize("crossed", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_a_chat_page_approves(
-    gateway: RunningGateway, script: Script, version: str, answer: str
+    gateway: RunningGateway, worker_class: str, script: Script, version: str, crossed: bool
 ) -> None:
+    """Each version approves and denies; which of the two by which worker is what is crossed."""
+    approves = ((worker_class == "gevent") == (version == "ai6")) != crossed
+    answer = "approve" if approves else "deny"
     key = f"sdk:{version}:{answer}"
     told = script("approve.mjs", gateway, key, version, f"let me\n{WRITE}", answer)
     assert told["errors"] == []
@@ -218,12 +221,12 @@ def test_without_a_sandbox_each_command_is_asked_about(start_gateway: StartGatew
     assert len(list(gateway.folder.glob("data/workspaces/*/made"))) == 1
 
 
-def test_the_gateway_says_which_sandbox_holds(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(tools="all")
+def test_the_gateway_says_which_sandbox_holds(gateway: RunningGateway) -> None:
     sandbox = gateway.get("/ready").body["sandbox"]
-    answer = gateway.post("/sessions/k/messages", {"text": '!bash {"command": "echo hi"}'})
+    answer = gateway.post("/sessions/a:10/messages", {"text": '!bash {"command": "echo hi"}'})
     assert answer.status == (202 if sandbox == "none" else 200)
-    completed = [each for each in events(gateway.folder, "k") if isinstance(each, e.ToolCompleted)]
+    recorded = events(gateway.folder, "a:10")
+    completed = [each for each in recorded if isinstance(each, e.ToolCompleted)]
     assert [each.details["sandbox"] for each in completed] == (
         [] if sandbox == "none" else [sandbox]
     )

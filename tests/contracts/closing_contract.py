@@ -1,5 +1,6 @@
 """How a model call is ended from another thread; a provider binds it like ModelContract."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -199,6 +200,7 @@ class ClosingContract(ModelCase):
             [sys.executable, "-c", program],
             check=False,
             cwd=ROOT,
+            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # none of them is needed
             capture_output=True,
             text=True,
             timeout=6 * DEADLINE_S,

@@ -79,11 +79,14 @@ def made() -> Any:
 
 def old() -> None:
     """Answer line by line."""
-    names = ["pid", "grow"]
+    names = ["pid", "grow", "wait"]
+    waiting: dict[Any, Path] = {}
     for line in sys.stdin:
         asked = json.loads(line)
         method, params = asked["method"], asked.get("params", {})
         if "id" not in asked:
+            if method == "notifications/cancelled" and params["requestId"] in waiting:
+                waiting.pop(params["requestId"]).write_text("cancelled")
             continue
         if method == "initialize":
             result: Any = {
@@ -98,6 +101,10 @@ def old() -> None:
             if params["name"] == "grow":
                 names.append("grown")
                 say({"method": "notifications/tools/list_changed"})
+            if params["name"] == "wait":
+                waiting[asked["id"]] = Path(params["arguments"]["mark"])
+                waiting[asked["id"]].write_text("begun")
+                continue
             result = {"content": [{"type": "text", "text": str(os.getpid())}]}
         else:
             say({"id": asked["id"], "error": {"code": -32601, "message": "no such method"}})

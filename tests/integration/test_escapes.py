@@ -245,7 +245,7 @@ time.sleep(20)
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_fork_bomb_is_stopped(name: str, world: World) -> None:
-    result = world.try_out(BOMBS[name], timeout_s=3)
+    result = world.try_out(BOMBS[name], timeout_s=2)
     assert ended(result, "too many processes") or ended(result, "timed out")
 
 

@@ -94,6 +94,20 @@ def names(servers: McpServers) -> set[str]:
     return {each.spec.name for each in servers.tools()}
 
 
+def check_cancelling(servers: McpServers, name: str, mark: Path) -> None:
+    """Cancel a call that waits; it has to end at once, and at the server too."""
+    cancellation = Cancellation()
+
+    def cancel() -> None:
+        eventually(mark.exists)
+        cancellation.cancel()
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(ToolCancelled):
+        call(servers, name, {"mark": str(mark)}, cancellation=cancellation)
+    eventually(lambda: mark.read_text() == "cancelled")
+
+
 def is_gone(group: int) -> bool:
     """Tell whether nothing of a group runs; what nobody has waited for yet does not."""
     listed = subprocess.run(
@@ -198,17 +212,7 @@ def test_many_calls_run_at_once(modern: McpServers) -> None:
 def test_a_cancelled_call_ends_at_once_and_at_the_server_too(
     modern: McpServers, tmp_path: Path
 ) -> None:
-    mark = tmp_path / "mark"
-    cancellation = Cancellation()
-
-    def cancel() -> None:
-        eventually(mark.exists)
-        cancellation.cancel()
-
-    threading.Thread(target=cancel).start()
-    with pytest.raises(ToolCancelled):
-        call(modern, "test__wait", {"mark": str(mark)}, cancellation=cancellation)
-    eventually(lambda: mark.read_text() == "cancelled")
+    check_cancelling(modern, "test__wait", tmp_path / "mark")
     assert call(modern, "test__add", {"a": 1, "b": 1}).details == {"result": 2}
 
 
@@ -225,46 +229,53 @@ def test_a_call_that_was_cancelled_before_it_began_is_not_made(
 
 def test_a_call_that_takes_too_long_is_given_up_and_cancelled(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    with running(stdio(tool_timeout_s=0.5)) as servers:
+    with running(stdio("old", tool_timeout_s=0.5)) as servers:
         result = call(servers, "test__wait", {"mark": str(mark)})
         assert result.is_error
         assert "did not answer within 0.5 seconds" in text_of(result.content)
         eventually(lambda: mark.read_text() == "cancelled")
 
 
-@pytest.mark.parametrize("kind", ["stdio", "old"])
-def test_tools_that_a_server_gets_later_are_offered(kind: str) -> None:
-    with running(stdio(kind)) as servers:
-        registry = ToolRegistry([], mcp=servers, level="all")
-        assert registry.find("test__grown") is None
-        call(servers, "test__grow")
-        eventually(lambda: registry.find("test__grown") is not None)
-        assert not call(servers, "test__grown").is_error
+@pytest.fixture(params=["stdio", "old"])
+def either(request: pytest.FixtureRequest) -> Iterator[McpServers]:
+    if request.param == "stdio":
+        yield request.getfixturevalue("modern")
+        return
+    with running(stdio("old")) as servers:
+        yield servers
 
 
-@pytest.mark.parametrize("kind", ["stdio", "old"])
-def test_a_server_that_is_killed_is_started_again(kind: str) -> None:
-    with running(stdio(kind)) as servers:
-        first = int(text_of(call(servers, "test__pid").content))
-        os.kill(first, signal.SIGKILL)
-        eventually(lambda: servers.status()[0].restarts == 1)
-        assert "test__pid" in names(servers)
-        second = int(text_of(call(servers, "test__pid").content))  # which waits for it
-        assert second != first
-        status = servers.status()[0]
-        assert (status.state, status.restarts, status.error) == ("ready", 1, "")
+def test_tools_that_a_server_gets_later_are_offered(either: McpServers) -> None:
+    registry = ToolRegistry([], mcp=either, level="all")
+    assert registry.find("test__grown") is None
+    call(either, "test__grow")
+    eventually(lambda: registry.find("test__grown") is not None)
+    assert not call(either, "test__grown").is_error
 
 
-def test_a_server_that_dies_during_a_call_is_an_error_that_the_model_reads() -> None:
-    with running(stdio()) as servers:
-        result = call(servers, "test__die")
-        assert result.is_error
-        assert "ended during the call" in text_of(result.content)
-        assert not call(servers, "test__pid").is_error
+def test_a_server_that_is_killed_is_started_again(either: McpServers) -> None:
+    before = either.status()[0].restarts
+    first = int(text_of(call(either, "test__pid").content))
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: either.status()[0].restarts == before + 1)
+    assert "test__pid" in names(either)
+    second = int(text_of(call(either, "test__pid").content))  # which waits for it
+    assert second != first
+    status = either.status()[0]
+    assert (status.state, status.restarts, status.error) == ("ready", before + 1, "")
+
+
+def test_a_server_that_dies_during_a_call_is_an_error_that_the_model_reads(
+    modern: McpServers,
+) -> None:
+    result = call(modern, "test__die")
+    assert result.is_error
+    assert "ended during the call" in text_of(result.content)
+    assert not call(modern, "test__pid").is_error
 
 
 def test_a_server_that_ends_again_and_again_is_down_until_the_window_has_passed() -> None:
-    limits = McpLimits(restarts_max=2, restart_window_s=5, backoff_first_s=0.01, backoff_max_s=0.01)
+    limits = McpLimits(restarts_max=2, restart_window_s=3, backoff_first_s=0.01, backoff_max_s=0.01)
     with running(stdio("old"), limits=limits) as servers:
         for restarts in range(3):
             process_id = int(text_of(call(servers, "test__pid").content))
@@ -292,7 +303,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 def test_a_program_that_speaks_something_else_is_given_up() -> None:
     limits = McpLimits(connect_timeout_s=0.3, restarts_max=1, backoff_first_s=0.01)
-    servers = McpServers([Configured("cat", ["sleep", "60"])], limits)
+    servers = McpServers([Configured("cat", ["sh", "-c", "cat > /dev/null"])], limits)
     servers.start()
     eventually(lambda: servers.status()[0].state == "down")
     assert servers.status()[0].error == "TimeoutError"
@@ -329,7 +340,7 @@ def test_a_server_may_end_by_itself_and_leaves_nothing_behind(tmp_path: Path) ->
 
 def test_closing_ends_the_calls_that_are_made(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    with running(stdio()) as servers:
+    with running(stdio("old")) as servers:
         tool = tool_of(servers, "test__wait")
 
         def close() -> None:
@@ -359,10 +370,10 @@ def test_nothing_runs_before_it_is_asked_for() -> None:
 
 
 def test_what_a_server_prints_is_logged_and_quotes_nothing_above_debug(
-    caplog: pytest.LogCaptureFixture,
+    modern: McpServers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG), running(stdio()) as servers:
-        call(servers, "test__long")
+    with caplog.at_level(logging.DEBUG):
+        call(modern, "test__long")
         eventually(lambda: "something that is no message" in caplog.text)
     said = [each for each in caplog.records if "no message" in each.getMessage()]
     assert {each.levelno for each in said} == {logging.DEBUG}
@@ -409,7 +420,9 @@ def http_server(port: int) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-def test_a_server_is_reached_over_http_and_again_after_it_was_gone() -> None:
+def test_over_http_calls_are_cancelled_and_a_server_that_was_gone_is_reached_again(
+    tmp_path: Path,
+) -> None:
     port = free_port()
     limits = McpLimits(
         restarts_max=1_000, backoff_first_s=0.05, backoff_max_s=0.05, look_every_s=0.2
@@ -417,6 +430,7 @@ def test_a_server_is_reached_over_http_and_again_after_it_was_gone() -> None:
     url = f"http://localhost:{port}/mcp"
     configured = Configured("far", url=url, headers={"Authorization": "Bearer t"})
     with http_server(port), running(configured, limits=limits) as servers:
+        check_cancelling(servers, "far__wait", tmp_path / "mark")
         reports: list[str] = []
         asked = {"a": 1, "b": 2}
         assert call(servers, "far__add", asked, report=reports.append).details == {"result": 3}
@@ -430,24 +444,6 @@ def test_a_server_is_reached_over_http_and_again_after_it_was_gone() -> None:
             eventually(lambda: servers.status()[0].state == "ready")
             assert call(servers, "far__add", asked).details == {"result": 3}
             assert "far__grown" not in names(servers)
-
-
-def test_a_call_over_http_is_cancelled_at_the_server(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    port = free_port()
-    configured = Configured("far", url=f"http://127.0.0.1:{port}/mcp")
-    many = McpLimits(restarts_max=1_000, backoff_first_s=0.05, backoff_max_s=0.05)
-    with http_server(port), running(configured, limits=many) as servers:
-        cancellation = Cancellation()
-
-        def cancel() -> None:
-            eventually(mark.exists)
-            cancellation.cancel()
-
-        threading.Thread(target=cancel).start()
-        with pytest.raises(ToolCancelled):
-            call(servers, "far__wait", {"mark": str(mark)}, cancellation=cancellation)
-        eventually(lambda: mark.read_text() == "cancelled")
 
 
 GREENLETS = """
@@ -521,7 +517,10 @@ servers.close()
 """
 
 
-def test_a_process_of_greenlets_ends_well_right_after_its_servers() -> None:
-    for _ in range(4):
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(4, marks=pytest.mark.exhaustive)], ids=["once", "again and again"]
+)
+def test_a_process_of_greenlets_ends_well_right_after_its_servers(times: int) -> None:
+    for _ in range(times):
         done = subprocess.run([sys.executable, "-c", ENDING], cwd=ROOT, timeout=30, check=False)
         assert done.returncode == 0

@@ -29,12 +29,11 @@ from persistence.schema import metadata
 
 URL_VARIABLE = "SESSIOND_TEST_DATABASE_URL"
 INSTALLS = ("pginstall18", "pginstall")
-SETTINGS = (
-    "listen_addresses=127.0.0.1",
-    "max_connections=200",
+SETTINGS = ("listen_addresses=127.0.0.1", "max_connections=200", "max_wal_size=4GB")
+HASTY_SETTINGS = (
     "fsync=off",
     "full_page_writes=off",
-    "max_wal_size=4GB",
+    "autovacuum=off",  # its transactions would hold up whoever reads on
 )
 DEADLINE_S = 60.0
 TABLES = (*metadata.tables, "memory_index", "episode_index")
@@ -111,50 +110,77 @@ def connected(url: sa.URL) -> psycopg.Connection:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """Run a server, or use the given one; skips where there is none, saying why."""
+def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a server, or use the given one; skips where there is none, saying why.
+
+    Unless it is ``durable`` what it has committed does not survive the loss of power.
+    """
     given = os.environ.get(URL_VARIABLE)
     if given:
         server = PostgresServer(parse_url(given))
         yield server
         server.drop_all()
         return
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sessiond-pg-")))
-        yield PostgresServer(_start(folder, stack))
+    with stoppable_server(durable=durable) as started:
+        yield PostgresServer(started.url)
 
 
-def _start(folder: Path, stack: contextlib.ExitStack) -> sa.URL:
-    programs = _programs()
-    user = _unprivileged(folder)
-    data, port = folder / "data", _free_port()
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-    subprocess.run(
-        [programs / "initdb", "-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "-D", data],
-        check=True,
-        capture_output=True,
-        user=user,
-        env=environment,
-        cwd=folder,
-    )
-    settings = [part for setting in SETTINGS for part in ("-c", setting)]
-    command = [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, *settings]
-    keeper = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, user or "", *map(str, command)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stack.enter_context((folder / "log").open("ab")),
-        env=environment,
-        cwd=folder,
-    )
-    stack.callback(keeper.wait, DEADLINE_S)
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    stack.callback(keeper.stdin.close)
-    stack.callback(keeper.stdout.close)
-    url = sa.make_url(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres")
-    _wait_for(url, folder / "log")
-    return url
+class StoppableServer:
+    """A server of one's own, which stops as in a crash and can be started again."""
+
+    def __init__(self, folder: Path, settings: tuple[str, ...] = HASTY_SETTINGS) -> None:
+        self._folder = folder
+        self._settings = (*SETTINGS, *settings)
+        self._running = contextlib.ExitStack()
+        self._user = _unprivileged(folder)
+        self._port = _free_port()
+        self._environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+        self.url = sa.make_url(f"postgresql+psycopg://postgres@127.0.0.1:{self._port}/postgres")
+        place = ["-D", folder / "data"]
+        subprocess.run(
+            [_programs() / "initdb", "-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", *place],
+            check=True,
+            capture_output=True,
+            user=self._user,
+            env=self._environment,
+            cwd=folder,
+        )
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        place = ["-D", self._folder / "data", "-p", str(self._port), "-k", self._folder]
+        settings = [part for setting in self._settings for part in ("-c", setting)]
+        command = [_programs() / "postgres", *place, *settings]
+        keeper = subprocess.Popen(
+            [sys.executable, "-c", KEEPER, self._user or "", *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._running.enter_context((self._folder / "log").open("ab")),
+            env=self._environment,
+            cwd=self._folder,
+        )
+        self._running.callback(keeper.wait, DEADLINE_S)
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        self._running.callback(keeper.stdin.close)
+        self._running.callback(keeper.stdout.close)
+        _wait_for(self.url, self._folder / "log")
+
+    def stop(self) -> None:
+        """Stop the server at once; what it has committed is there when it starts again."""
+        self._running.close()
+
+
+@contextlib.contextmanager
+def stoppable_server(*, durable: bool = False) -> Iterator[StoppableServer]:
+    """Run a server of one's own; skips where there is none, saying why."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-pg-") as folder:
+        server = StoppableServer(Path(folder), () if durable else HASTY_SETTINGS)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def _wait_for(url: sa.URL, log: Path) -> None:

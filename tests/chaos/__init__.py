@@ -1,0 +1,1 @@
+"""Two masters with two workers each over one PostgreSQL, and somebody who kills workers."""
