@@ -31,6 +31,8 @@ WAIT_S = 0.25
 SERVING_MAX = 16
 """Messages of others that are carried out at once; each waits for an append."""
 
+TAKEN_KEPT = 10_000
+
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 5.0
 GRACE_LEASES = 0.3
@@ -98,7 +100,7 @@ class Ownership:
         self._serve_command: Serve | None = None
         self._renewed_at = -lease_s
         self._connected_at = 0.0
-        self._serving: set[int] = set()
+        self._taken: dict[int, None] = {}  # messages, the newest last
         self._pool = ThreadPoolExecutor(SERVING_MAX, thread_name_prefix="serving")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ownership", daemon=True)
@@ -229,9 +231,11 @@ class Ownership:
 
     def _serve_messages(self) -> None:
         for message in self._inbox.messages():
-            if message.id not in self._serving:
-                self._serving.add(message.id)
+            if message.id not in self._taken:  # it may just have been answered
+                self._taken[message.id] = None
                 self._pool.submit(self._serve, message)
+        while len(self._taken) > TAKEN_KEPT:
+            del self._taken[next(iter(self._taken))]
 
     def _serve(self, message: Message) -> None:
         try:
@@ -240,10 +244,9 @@ class Ownership:
                 self._inbox.answer(message, asking.encode_outcome(outcome))
         except StoreUnavailableError as error:
             logger.warning("A message can't be answered: %s", error)
+            self._taken.pop(message.id, None)
         except Exception:
             logger.exception("A message for %s can't be served.", message.stream_id)
-        finally:
-            self._serving.discard(message.id)
 
     def _outcome(self, message: Message) -> Outcome:
         assert self._serve_command is not None

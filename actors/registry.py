@@ -24,7 +24,7 @@ from actors.session.state import SessionState
 from actors.session_actor import SessionActor
 from actors.timers import Timers, now_ms
 from actors.upkeep import Upkeep, UpkeepSettings
-from persistence.errors import OwnedElsewhereError, StoreUnavailableError
+from persistence.errors import LeaseLostError, OwnedElsewhereError, StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.records import Head
@@ -167,8 +167,8 @@ class SessionRegistry:
                 if self._others is not None and owner is not None:
                     return self._others.ask(owner, key, command)
                 return self.ask_here(key, command, before)
-            except OwnedElsewhereError:
-                continue  # somebody was ahead
+            except (OwnedElsewhereError, LeaseLostError):
+                continue  # somebody was ahead, and nothing is written
             except OwnerGone as gone:
                 seq = self._settle(key, gone)
                 if seq is not None:

@@ -319,12 +319,17 @@ class SqlEventLog(LogReader):
         return None if found is None else Head(*found)
 
     def _store_beside(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
-        """Store what belongs to the events: snapshots, and answers to who asked for them."""
+        """Store what belongs to the events: snapshots, and answers to who asked for them.
+
+        Raises _HeadMovedError for a question that has its answer.
+        """
         for write in batch:
             if not isinstance(write, Append):
                 continue
             for answer in write.answers:
                 cursor.execute(self._sql.answer, (answer.body, answer.id))
+                if cursor.rowcount != 1:  # it was answered before: nothing may happen twice
+                    raise _HeadMovedError
             if write.snapshot is not None:
                 snapshot = write.snapshot
                 cursor.execute(self._sql.delete_snapshot, (write.head.row, snapshot.seq))

@@ -3,14 +3,13 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from tests.postgres.server import PostgresServer, running_server
+from tests.postgres.server import PostgresServer, shared_server
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> PostgresServer:
     """A PostgreSQL server, started when the first test asks for it."""
-    with running_server() as server:
-        yield server
+    return shared_server()
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     middleware: list[Any] = [  # Falcon types each kind apart
         RequestMetrics(process_metrics()),
         CrossOrigin(origins),
-        Authentication(gateway.tokens, webhooks),
+        Authentication(gateway.tokens, webhooks, gateway.refresh),
         Limits(lambda: gateway.settings),
     ]
     app = falcon.App(media_type=JSON, middleware=middleware)

@@ -1,6 +1,7 @@
 """Who is asking, and whether they may: a bearer token, and what its scopes and prefix allow."""
 
 import uuid
+from collections.abc import Callable
 
 import falcon
 
@@ -17,11 +18,18 @@ WEBHOOK = "webhook"
 class Authentication:
     """Middleware: refuse requests without a token, where one is needed.
 
-    A POST to ``webhooks`` or below proves itself in another way.
+    A POST to ``webhooks`` or below proves itself in another way. ``refresh`` takes in what other
+    processes have changed.
     """
 
-    def __init__(self, tokens: Tokens, webhooks: str | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        webhooks: str | None = None,
+        refresh: Callable[[], object] = lambda: None,
+    ) -> None:
         self._tokens = tokens
+        self._refresh = refresh
         self._webhooks = webhooks
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
@@ -59,7 +67,12 @@ class Authentication:
         if request.path in OPEN_PATHS or not self._tokens.required:
             return Access(ANONYMOUS, EVERYTHING)
         scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
-        access = self._tokens.access(token) if scheme.lower() == "bearer" else None
+        access = None
+        if scheme.lower() == "bearer":
+            access = self._tokens.access(token)
+            if access is None:  # it may have been issued a moment ago
+                self._refresh()
+                access = self._tokens.access(token)
         if access is None:
             raise Problem(401, "Unauthorized", headers={"WWW-Authenticate": "Bearer"})
         return access

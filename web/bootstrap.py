@@ -167,10 +167,15 @@ class Gateway:
         if ownership is not None:
             self.metrics.lease_age(ownership.lease_age_s)
 
+    def refresh(self) -> None:
+        """Take in the settings and tokens that other processes have changed."""
+        if self._store.ownership is not None:
+            self._ask(Refresh())
+
     def _refresh(self) -> None:
         self._actor.tell(Refresh())
 
-    def _ask(self, command: Command | Loaded) -> bool:
+    def _ask(self, command: Command | Loaded | Refresh) -> bool:
         changed: bool = self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
         return changed
 

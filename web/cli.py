@@ -1,4 +1,4 @@
-"""The command line: ``sessiond serve``, ``migrate``, ``import-pi``, ``token``."""
+"""The command line: ``sessiond serve``, ``migrate``, ``grants``, ``import-pi``, ``token``."""
 
 import contextlib
 import logging
@@ -98,6 +98,26 @@ def migrate(**flags: str | None) -> None:
             if lock is not None:
                 lock.release()
     click.echo(f"The schema is at {revision}.")
+
+
+@main.command()
+@click.argument("role")
+@click.option("--erase", is_flag=True, help="For a role that erases payloads, and nothing else.")
+def grants(role: str, *, erase: bool) -> None:
+    r"""Print the SQL that lets a PostgreSQL role serve the gateway, but change no event.
+
+    Have the owner of the tables carry it out, after each migration.
+
+    \b
+    Examples:
+      sessiond grants gateway | psql DATABASE
+      sessiond grants --erase eraser | psql DATABASE
+    """
+    from persistence import postgres
+
+    with _clear_errors():
+        statements = postgres.erasing_grants(role) if erase else postgres.grants(role)
+    click.echo("\n".join(statements))
 
 
 @main.command("import-pi")

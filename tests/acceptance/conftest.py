@@ -3,7 +3,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-from tests.acceptance.gateway import RunningGateway
+from tests.acceptance.gateway import TWO_PROCESSES, RunningGateway, TwinGateway
 from tests.wire.servers import AnthropicWire, ModelServer, OpenAIWire
 
 WORKER_CLASSES = ("gevent", "gthread")
@@ -49,7 +49,8 @@ def reach(provider: str, server: ModelServer) -> dict[str, str]:
 def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> OpenGateway:
     @contextmanager
     def opened(**settings: object) -> Iterator[RunningGateway]:
-        with RunningGateway(tmp_path_factory.mktemp("gateway"), **settings) as gateway:
+        kind = TwinGateway if TWO_PROCESSES else RunningGateway
+        with kind(tmp_path_factory.mktemp("gateway"), **settings) as gateway:
             _running.append(gateway)
             try:
                 yield gateway

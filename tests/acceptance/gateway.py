@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
@@ -27,9 +29,13 @@ from persistence.engine import parse_url, read_engine
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.records import Head, StoredEvent
 from persistence.schema import streams
+from tests.postgres.server import shared_server
 from web.views import digest_of
 
 T = TypeVar("T")
+
+TWO_PROCESSES = "TEST_TWO_PROCESSES" in os.environ
+"""Whether each gateway is two over one PostgreSQL, asked in turns: no client may notice."""
 
 COMMAND = Path(sys.executable).with_name("sessiond")
 HOST = "127.0.0.1"
@@ -357,6 +363,51 @@ class RunningGateway:
         return text_of(last) if last["id"].startswith("draft:") else ""
 
 
+class TwinGateway(RunningGateway):
+    """Two of them over one database; each request goes to the one that the last did not go to."""
+
+    def __init__(
+        self, folder: Path, variables: dict[str, str] | None = None, **settings: object
+    ) -> None:
+        self._ports: Iterator[int] = iter(())
+        super().__init__(folder, variables, **settings)
+        twin = folder / "twin"
+        twin.mkdir()
+        shared = {"database_url": database_url(folder), "workspaces_dir": folder / "workspaces"}
+        self._settings = shared | self._settings
+        self._twin = RunningGateway(twin, variables, **(shared | settings))
+
+    @property
+    def port(self) -> int:
+        """Return the port whose turn it is."""
+        return next(self._ports, self._port)
+
+    @port.setter
+    def port(self, port: int) -> None:
+        self._port = port
+
+    @property
+    def log(self) -> str:
+        """Return what both have written."""
+        return super().log + self._twin.log
+
+    def start(self) -> None:
+        """Start both, and wait for each by itself."""
+        self._twin.start()
+        self._ports = iter(())
+        super().start()
+        self._ports = itertools.cycle((self._port, self._twin.port))
+
+    def kill(self) -> None:
+        """Kill both."""
+        self._twin.kill()
+        super().kill()
+
+    def terminate(self) -> float:
+        """Terminate both, one after the other; return how long it took."""
+        return self._twin.terminate() + super().terminate()
+
+
 def _typed(headers: dict[str, str] | None, body: bytes | None) -> dict[str, str]:
     """Return headers that say what a body is, where they don't already."""
     given = headers or {}
@@ -421,8 +472,12 @@ def at_once(calls: Iterable[Callable[[Callable[[], object]], T]]) -> list[T]:
     return [each.result() for each in running]
 
 
+@cache
 def database_url(folder: Path) -> str:
-    """Return the URL of the database in a folder."""
+    """Return the URL of the database of a folder."""
+    if TWO_PROCESSES:
+        url = shared_server().new_database(migrated=True)
+        return url.render_as_string(hide_password=False)
     return f"sqlite:///{folder / 'sessiond.db'}"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import (
+    TWO_PROCESSES,
     Answer,
     Background,
     RunningGateway,
@@ -20,6 +21,7 @@ from tests.acceptance.gateway import (
     until,
 )
 
+REVOKED_WITHIN_S = 1.0
 ADMIN = "canary-environment-token"
 PROMPT = {"text": "hello"}
 LONG = {"text": " ".join(["word"] * 2_000)}
@@ -134,7 +136,11 @@ def test_a_revoked_token_is_refused_and_its_streams_end(gateway: RunningGateway)
         ended = [Background(lambda s=each: list(s.lines())) for each in (stream, chat)]
         token_id = listed(gateway)["short"]["id"]
         assert ask(gateway, ADMIN, "DELETE", f"/tokens/{token_id}").body == {"ok": True}
-        assert ask(gateway, token, "GET", "/sessions").status == 401
+        until(
+            lambda: ask(gateway, token, "GET", "/sessions").status == 401,
+            "the token is refused",
+            deadline_s=REVOKED_WITHIN_S if TWO_PROCESSES else 0,
+        )
         for each in ended:
             each.result()
         next(staying.frames())

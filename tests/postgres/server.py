@@ -4,6 +4,7 @@ SESSIOND_TEST_DATABASE_URL names one that runs already instead; its user must be
 databases.
 """
 
+import atexit
 import contextlib
 import importlib.util
 import itertools
@@ -123,6 +124,14 @@ def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
         return
     with stoppable_server(durable=durable) as started:
         yield PostgresServer(started.url)
+
+
+@cache
+def shared_server() -> PostgresServer:
+    """Return a server that runs as long as this process."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(running_server())
 
 
 class StoppableServer:

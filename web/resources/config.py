@@ -15,6 +15,7 @@ class ConfigResource(Resource):
     @operation(ADMIN, {200: ShownConfig})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the settings as they are now, without any secret."""
+        self._gateway.refresh()
         model = self._gateway.registry.models.default
         shown = self._gateway.config.shown(f"{model.provider}/{model.model_id}")
         response.data = body_of(ShownConfig(shown))

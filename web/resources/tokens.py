@@ -16,6 +16,7 @@ class TokensResource(Resource):
     @operation(ADMIN, {200: TokenList})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with all tokens there ever were, none of them in clear."""
+        self._gateway.refresh()
         response.data = body_of(TokenList([shown(each) for each in self._gateway.tokens.named]))
 
     @operation(ADMIN, {201: NewToken}, body=TokenBody, errors=(409,))
