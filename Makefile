@@ -29,9 +29,11 @@ serve: $(INSTALLED)
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The same over every combination of sandboxes, worker classes and versions of clients.
+# The same over every combination of sandboxes, worker classes and versions of clients, and with two
+# processes over one PostgreSQL in place of each gateway.
 test-all: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
+	TEST_TWO_PROCESSES=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/acceptance
 
 # Requests made up from /openapi.json; FUZZ_EXAMPLES of each kind for each operation.
 fuzz: $(INSTALLED_DEV)

@@ -133,7 +133,7 @@ class SessionRegistry:
                 accepted = accepted_before(self.state(key), command.idempotency_key)
                 assert accepted is not None
                 prompt_id, seq = accepted.prompt_id, accepted.seq
-            if not self._is_owned(key):
+            if not readers or not self._is_owned(key):  # asked elsewhere, taken over since
                 readers.append(self._sessions.follow(key, self.log).feed.reader())
         except BaseException as error:
             for reader in readers:

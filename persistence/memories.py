@@ -196,17 +196,18 @@ class _TableWriter:
             str(statement.compile(dialect=dialect)) for statement in statements
         )
         self._index = index
+        self._values = _storable if dialect.name == "postgresql" else astuple
 
     def put(self, cursor: "DBAPICursor", stream: int, row: Row) -> None:
         """Write a row over the one of its id."""
         # RETURNING would tell the key, but at the cost of a savepoint, for which FTS5 flushes.
-        cursor.execute(self._put, (stream, *astuple(row)))
+        cursor.execute(self._put, (stream, *self._values(row)))
         cursor.execute(self._find, (stream, row.id))
         self._index.put(cursor, _only(cursor), stream, _text(row))
 
     def fill(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
         """Write the rows of a stream that has none, in few statements."""
-        cursor.executemany(self._put, [(stream, *astuple(row)) for row in rows])
+        cursor.executemany(self._put, [(stream, *self._values(row)) for row in rows])
         cursor.execute(self._find_all, (stream,))
         key_of = dict(cursor.fetchall())
         found_by = [(key_of[row.id], text) for row in rows if (text := _text(row)) is not None]
@@ -221,6 +222,14 @@ class _TableWriter:
         """Return the last id of a stream that has rows."""
         cursor.execute(self._last_id, (stream,))
         return _only(cursor)
+
+
+def _storable(row: Row) -> tuple[object, ...]:
+    """Return the row's fields as PostgreSQL can hold them."""
+    return tuple(
+        postgres_index.storable(field) if isinstance(field, str) else field
+        for field in astuple(row)
+    )
 
 
 def _upsert(ranked: Ranked) -> sa.TextClause:
@@ -256,6 +265,8 @@ class SqlMemories:
 
     def by_key(self, stream_row: int, key: str) -> MemoryRow | None:
         """See Memories.by_key."""
+        if self._reader.dialect.name == "postgresql":
+            key = postgres_index.storable(key)
         active = _memories_of(stream_row).where(memories.c.active)
         return next(iter(self._memories(active.where(memories.c.memory_key == key))), None)
 

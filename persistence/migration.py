@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
 MIGRATE_COMMAND = "sessiond migrate --database-url URL"
 
+LOCK_KEY = 0x5E55_0001
+"""Of the advisory lock that who migrates a PostgreSQL database holds until it has committed."""
+
 
 def migrate(engine: sa.Engine) -> str:
-    """Apply every migration that is missing, all or none; return the revision reached."""
+    """Apply every migration that is missing, all or none; return the revision reached.
+
+    Whoever comes second waits, and finds nothing left to do.
+    """
     from alembic import command
 
     with translated_errors(), engine.begin() as connection:
+        if not is_sqlite(engine.url):  # there the transaction begins as the one that writes
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_KEY)))
         _refuse_unknown(connection)
         config = _alembic_config()
         config.attributes["connection"] = connection

@@ -18,6 +18,7 @@ from persistence._statements import (
     Statements,
     columns_of,
 )
+from persistence.errors import PersistenceError
 from persistence.records import Cursor
 from persistence.schema import events, streams, workers
 
@@ -36,7 +37,10 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
 }
 """A server that is gone without a word is noticed within half a minute."""
 
-DURABLE = "-c synchronous_commit=on"
+DURABLE = "-c synchronous_commit=on -c idle_in_transaction_session_timeout=5s"
+"""A process that stops in a transaction, or is cut off there, would hold up whoever takes over: what
+it has not committed is undone."""
+
 FLEETING = "-c synchronous_commit=off"
 """For what only helps, and may be lost with the server: heartbeats, notices, questions."""
 
@@ -56,6 +60,78 @@ MOVED = ("version", "hash", "listed", "active", "summary")
 
 READABLE = "events.xid < pg_snapshot_xmin(pg_current_snapshot())"
 """Of transactions before this one none runs any more: nothing can come before what they wrote."""
+
+
+ROLE_BYTES_MAX = 63
+"""PostgreSQL cuts longer names off, and would grant to whoever has the rest."""
+
+RESERVED_ROLES = ("public", "none")
+"""These mean everybody and nobody, in quotes too."""
+
+READ_ONLY = ("alembic_version",)
+APPENDED = ("events",)
+NEVER_DELETED = ("streams",)
+CHANGED = (
+    "snapshots",
+    "memories",
+    "episodes",
+    "memory_index",
+    "episode_index",
+    "workers",
+    "inbox",
+)
+"""The tables by what a gateway does to them."""
+
+
+class RoleNameError(PersistenceError):
+    """A role can't have such a name; the message says why."""
+
+
+def grants(role: str) -> list[str]:
+    """Return the statements that allow a role what a gateway does, and nothing besides.
+
+    Raises RoleNameError.
+    """
+    name = _quoted(role)
+    return [
+        *_bare(name),
+        f"GRANT SELECT ON {', '.join(READ_ONLY)} TO {name};",
+        f"GRANT SELECT, INSERT ON {', '.join(APPENDED)} TO {name};",
+        f"GRANT SELECT, INSERT, UPDATE ON {', '.join(NEVER_DELETED)} TO {name};",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGED)} TO {name};",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name};",
+    ]
+
+
+def erasing_grants(role: str) -> list[str]:
+    """Return the statements that allow a role to erase payloads, and nothing besides.
+
+    Raises RoleNameError.
+    """
+    name = _quoted(role)
+    return [
+        *_bare(name),
+        f"GRANT SELECT ON events, streams TO {name};",
+        f"GRANT UPDATE (payload, salt) ON events TO {name};",
+    ]
+
+
+def _bare(name: str) -> list[str]:
+    """Return the statements that leave a role with nothing but the schema."""
+    return [
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {name};",
+        f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {name};",
+        f"GRANT USAGE ON SCHEMA public TO {name};",
+    ]
+
+
+def _quoted(role: str) -> str:
+    if not role or len(role.encode()) > ROLE_BYTES_MAX or "\0" in role:
+        raise RoleNameError(f"A role's name has 1 to {ROLE_BYTES_MAX} bytes, none of them 0.")
+    if role in RESERVED_ROLES:
+        raise RoleNameError(f"{role!r} is no role of its own.")
+    escaped = role.replace('"', '""')
+    return f'"{escaped}"'
 
 
 class PostgresStatements(Statements):

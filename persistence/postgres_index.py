@@ -18,8 +18,16 @@ from persistence.words import pieces, spelling
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPICursor
 
+NUL_STAND_IN = "\N{REPLACEMENT CHARACTER}"
+"""PostgreSQL's texts can't hold U+0000. Either character separates words."""
+
 PIECE_CHARACTERS_MAX = 200
 """A GIN index holds no longer ones than some 2,700 bytes; what is longer is known by its digest."""
+
+
+def storable(text: str) -> str:
+    """Return the text as a column of PostgreSQL can hold it; the log has it as it was."""
+    return text.replace("\0", NUL_STAND_IN)
 
 
 class PostgresIndex:

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 from persistence.native import patch, run_soon
@@ -41,6 +42,8 @@ def _check(settings: Settings) -> None:
 _check(settings)
 
 STOP_EXTRA_S = 10
+ACCEPTS_S = 1.5
+"""gunicorn looks once a second whether a worker has to stop listening."""
 
 bind = (
     f"[{settings.bind}]:{settings.port}"
@@ -84,14 +87,19 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker h
 
 
 def post_request(worker: Any, _request: object, _environ: object, _response: object) -> None:  # noqa: ANN401 - gunicorn's worker has no types
-    """Drain a worker that has served as many requests as it may; it stops by itself."""
-    if not worker.alive:
-        run_soon(lambda: _stop_gateway(worker))
+    """Drain a worker that has served as many requests as it may; it stops by itself.
+
+    It goes on to accept connections for a moment, and serves them as ever until then.
+    """
+    if not worker.alive and not hasattr(worker, "sessiond_stops"):
+        worker.sessiond_stops = True
+        run_soon(lambda: _stop_gateway(worker, ACCEPTS_S))
 
 
-def _stop_gateway(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types
+def _stop_gateway(worker: Any, after_s: float = 0) -> None:  # noqa: ANN401 - gunicorn's worker has no types
     from web.wsgi import gateway
 
+    time.sleep(after_s)
     gateway.stop()
     worker.cfg.set("graceful_timeout", 0)  # what is still open is idle
 

@@ -173,7 +173,7 @@ def _remembered_row(event: MemoryRemembered, row: MemoryRow | None) -> MemoryRow
         bucket=event.bucket,
         kind=event.kind,
         key=event.key,
-        content=_storable(event.content),
+        content=event.content,
         source=event.source,
         active=True,
         created_at=event.at,
@@ -187,11 +187,6 @@ def _episode_row(event: EpisodeRecorded) -> EpisodeRow:
         event.session_key,
         event.session_id,
         event.role,
-        _storable(event.text),
+        event.text,
         event.at,
     )
-
-
-def _storable(text: str) -> str:
-    """Return the text as a row can hold it: PostgreSQL's texts have no U+0000."""
-    return text.replace("\0", "\ufffd")

@@ -10,15 +10,24 @@ from typing import Protocol
 import pytest
 
 from persistence import chain
-from persistence.errors import ConflictError, LeaseLostError, PersistenceError
+from persistence.errors import (
+    ConflictError,
+    LeaseLostError,
+    OwnedElsewhereError,
+    PersistenceError,
+)
 from persistence.event_log import EventLog
 from persistence.log_reader import READ_CHUNK_ROWS_MAX
 from persistence.records import (
     GENESIS_HASH,
+    SHARED,
+    Answer,
     Append,
     Claim,
+    Cursor,
     Head,
     NewEvent,
+    Release,
     Snapshot,
     StoredEvent,
     Summary,
@@ -487,6 +496,161 @@ class EventLogContract:
         append(log, head, summary=LISTED)
         assert log.active() == ["b", "d"]
 
+    # Owners
+
+    def test_a_released_stream_is_anybodys_and_keeps_its_epoch_until_it_is_claimed(
+        self, log: EventLog
+    ) -> None:
+        head = append(log, claim(log), summary=ACTIVE)
+        assert log.write([Release(head)]) == [head]
+        assert log.head("stream") == head
+        assert log.disowned("me", [head.row]) == [head.row]
+        assert log.abandoned("another") == ["stream"]
+        assert claim(log, owner="another").epoch == head.epoch + 1
+
+    def test_who_released_a_stream_and_claims_it_again_has_a_new_epoch(self, log: EventLog) -> None:
+        head = claim(log)
+        log.write([Release(head)])
+        assert claim(log).epoch == head.epoch + 1
+        (refused,) = log.write([Append(head, (event("late"),), LISTED)])
+        assert type(refused) is LeaseLostError
+
+    def test_a_release_from_a_stale_head_changes_nothing(self, log: EventLog) -> None:
+        old = claim(log)
+        current = append(log, old)
+        (refused,) = log.write([Release(old)])
+        assert type(refused) is ConflictError
+        assert log.disowned("me", [old.row]) == []
+        claim(log, owner="another")
+        (refused,) = log.write([Release(current)])
+        assert type(refused) is LeaseLostError
+        assert log.disowned("another", [old.row]) == []
+
+    def test_a_release_sees_what_was_appended_before_it_in_the_batch(self, log: EventLog) -> None:
+        head = claim(log)
+        moved, refused = log.write([Append(head, (event(),), LISTED), Release(head)])
+        assert log.head("stream") == moved
+        assert type(refused) is ConflictError
+        assert log.disowned("me", [head.row]) == []
+
+    def test_disowned_are_those_of_the_given_streams_that_the_owner_does_not_own(
+        self, log: EventLog
+    ) -> None:
+        mine, other, free, _ = (claim(log, stream_id) for stream_id in "abcd")
+        claim(log, "b", owner="another")
+        log.write([Release(free)])
+        rows = [mine.row, other.row, free.row]
+        assert sorted(log.disowned("me", rows)) == [other.row, free.row]
+        assert sorted(log.disowned("another", rows)) == [mine.row, free.row]
+        assert log.disowned("me", []) == []
+
+    def test_a_shared_stream_is_everybodys_and_its_epoch_stays(self, log: EventLog) -> None:
+        head = claim(log, owner=SHARED)
+        assert claim(log, owner=SHARED) == head
+        assert log.owner("stream") is None
+
+    def test_a_stream_that_nobody_claimed_has_no_owner(self, log: EventLog) -> None:
+        assert log.owner("stream") is None
+
+    # Several streams at once
+
+    def test_several_streams_are_read_on_from_where_each_is_known(self, log: EventLog) -> None:
+        a, b, c = (claim(log, stream_id) for stream_id in "abc")
+        for n in range(3):
+            a = append(log, a, event(f"a{n}"))
+            b, c = append(log, b, event(f"b{n}")), append(log, c, event(f"c{n}"))
+        found = log.read_streams({a.row: 1, b.row: 0, c.row: 3})
+        assert [each.payload for row, each in found if row == a.row] == [b"a1", b"a2"]
+        assert [each for row, each in found if row == b.row] == list(log.read(b))
+        assert {row for row, _ in found} == {a.row, b.row}
+
+    def test_of_no_streams_and_unknown_ones_nothing_is_read(self, log: EventLog) -> None:
+        head = append(log, claim(log))
+        assert log.read_streams({}) == []
+        assert log.read_streams({head.row + 1: 0, head.row: head.version + 9}) == []
+
+    def test_long_streams_are_read_on_until_there_is_no_more(self, log: EventLog) -> None:
+        heads = [claim(log, stream_id) for stream_id in "abc"]
+        log.write([Append(head, (event(),) * 700, LISTED) for head in heads])
+        known = {head.row: 0 for head in heads}
+        for _ in range(4):
+            for row, stored in log.read_streams(known):
+                assert stored.seq == known[row] + 1
+                known[row] = stored.seq
+        assert set(known.values()) == {700}
+
+    # All streams
+
+    def test_the_tail_of_an_empty_log_is_empty(self, log: EventLog) -> None:
+        claim(log)
+        assert log.tail(Cursor(0, 0)) == []
+        assert log.tail(log.end()) == []
+
+    def test_the_tail_is_what_was_appended_in_its_order(self, log: EventLog) -> None:
+        a, b = claim(log, "a"), claim(log, "b")
+        for n in range(4):
+            a = append(log, a, event(f"a{n}"))
+            b = append(log, b, *(event(f"b{n}{m}") for m in range(n)))
+        found = log.tail(Cursor(0, 0))
+        assert [each.stream_id for each in found] == list("ab" + "ab" + "abb" + "abbb")
+        assert [each.event for each in found if each.stream_id == "a"] == list(log.read(a))
+        assert [each.event for each in found if each.stream_id == "b"] == list(log.read(b))
+        cursors = [each.cursor for each in found]
+        assert cursors == sorted(set(cursors))
+
+    def test_a_batchs_events_are_tailed_each_stream_in_order(self, log: EventLog) -> None:
+        heads = [claim(log, stream_id) for stream_id in "abc"]
+        log.write([Append(head, (event(), event()), LISTED) for head in heads])
+        found = [(each.stream_id, each.event.seq) for each in log.tail(Cursor(0, 0))]
+        assert sorted(found) == [(name, seq) for name in "abc" for seq in (1, 2)]
+        for name in "abc":
+            assert [seq for stream_id, seq in found if stream_id == name] == [1, 2]
+
+    @pytest.mark.parametrize("limit", [1, 2, 7])
+    def test_the_tail_is_read_page_by_page_each_event_once(self, log: EventLog, limit: int) -> None:
+        heads = [claim(log, stream_id) for stream_id in "abc"]
+        log.write([Append(head, (event(),) * 5, LISTED) for head in heads])
+        append(log, claim(log, "d"), event())
+        pages, after = [], Cursor(0, 0)
+        while page := log.tail(after, limit=limit):
+            pages.append(page)
+            after = page[-1].cursor
+        assert [each for page in pages for each in page] == log.tail(Cursor(0, 0))
+        assert [len(page) for page in pages] == [limit] * (16 // limit) + [
+            left for left in (16 % limit,) if left
+        ]
+
+    def test_a_tail_has_1000_events_unless_told(self, log: EventLog) -> None:
+        append(log, claim(log), *(event() for _ in range(1_001)))
+        assert [each.event.seq for each in log.tail(Cursor(0, 0))] == list(range(1, 1_001))
+
+    def test_a_tail_keeps_to_the_types_that_are_asked_for(self, log: EventLog) -> None:
+        names = ("text.delta", "run.started", "text.delta", "run.completed")
+        head = append(log, claim(log), *(event(wire_name=name) for name in names))
+        seqs = {
+            types: [each.event.seq for each in log.tail(Cursor(0, 0), types=types)]
+            for types in ((), ("run.started",), ("run.completed", "run.started"), ("x'",))
+        }
+        assert seqs == {
+            (): [1, 2, 3, 4],
+            ("run.started",): [2],
+            ("run.completed", "run.started"): [2, 4],
+            ("x'",): [],
+        }
+        (first,) = log.tail(Cursor(0, 0), types={"text.delta"}, limit=1)
+        (second,) = log.tail(first.cursor, types={"text.delta"}, limit=1)
+        assert [each.event for each in (first, second)] == list(log.read(head))[::2]
+
+    def test_after_the_end_there_is_only_what_is_appended_later(self, log: EventLog) -> None:
+        head = append(log, claim(log), event("before"))
+        end = log.end()
+        assert log.tail(end) == []
+        head = append(log, head, event("later"))
+        (found,) = log.tail(end)
+        assert (found.stream_id, found.event.payload) == ("stream", b"later")
+        assert found.cursor > end
+        assert log.tail(found.cursor) == log.tail(log.end()) == []
+
     # After an error
 
     def test_a_sound_log_reopens_and_carries_on(self, log: EventLog) -> None:
@@ -495,6 +659,101 @@ class EventLogContract:
         log.reopen()
         head = append(log, head, event("2"))
         assert payloads(log, head) == [b"1", b"2"]
+
+
+class OwnedLogContract:
+    """What a log keeps to that several processes share; ``live`` makes an owner alive in it."""
+
+    @pytest.fixture
+    def log(self, open_log: OpenLog, live: Callable[[str], object]) -> EventLog:
+        log = open_seeded(open_log)
+        live("elsewhere")
+        return log
+
+    def test_a_stream_of_a_living_owner_is_claimed_by_nobody_else(self, log: EventLog) -> None:
+        head = append(log, claim(log, owner="elsewhere"), summary=ACTIVE)
+        before = traces(log, "stream")
+        (outcome,) = log.write([Claim("stream", "me")])
+        assert isinstance(outcome, OwnedElsewhereError)
+        assert outcome.owner == "elsewhere"
+        assert traces(log, "stream") == before
+        assert log.owner("stream") == "elsewhere"
+        assert claim(log, owner="elsewhere") == head
+
+    def test_a_claim_that_is_refused_disturbs_no_other_write_of_its_batch(
+        self, log: EventLog
+    ) -> None:
+        owned, mine = claim(log, "owned", owner="elsewhere"), claim(log, "mine")
+        outcomes = log.write(
+            [Claim("owned", "me"), Append(mine, (event(),), LISTED), Claim("new", "me")]
+        )
+        assert isinstance(outcomes[0], OwnedElsewhereError)
+        assert outcomes[1:] == [log.head("mine"), log.head("new")]
+        assert log.head("owned") == owned
+
+    def test_a_living_owner_may_let_a_stream_go(self, log: EventLog) -> None:
+        head = claim(log, owner="elsewhere")
+        log.write([Release(head)])
+        assert log.owner("stream") is None
+        assert claim(log).epoch == head.epoch + 1
+
+    def test_an_owner_that_is_not_alive_owns_nothing(self, log: EventLog) -> None:
+        claim(log, owner="dead")
+        assert log.owner("stream") is None
+        assert claim(log, owner="elsewhere").epoch == 2
+        assert log.owner("stream") == "elsewhere"
+
+    def test_abandoned_is_the_work_of_nobody_else_who_is_alive(
+        self, log: EventLog, live: Callable[[str], object]
+    ) -> None:
+        live("me")
+        owners = {"a": "me", "b": "elsewhere", "c": "dead", "x": "me", "d": "me"}
+        for stream_id, owner in owners.items():
+            append(log, claim(log, stream_id, owner=owner), summary=ACTIVE)
+        append(log, claim(log, "e", owner="dead"), summary=LISTED)
+        released = log.head("d")
+        assert released is not None
+        log.write([Release(released)])
+        assert log.abandoned("me") == ["a", "c", "x", "d"]
+        assert log.abandoned("me", "x") == ["x"]
+        assert log.abandoned("elsewhere") == ["b", "c", "d"]
+        assert log.abandoned("dead") == ["c", "d"]
+
+
+class AnswerContract:
+    """What a log keeps to that has an inbox: ``ask`` puts a message, ``answers`` reads them."""
+
+    @pytest.fixture
+    def log(self, open_log: OpenLog) -> EventLog:
+        return open_seeded(open_log)
+
+    def test_an_append_answers_those_who_asked_for_it(
+        self, log: EventLog, ask: Callable[[], int], answers: Callable[[], dict[int, bytes | None]]
+    ) -> None:
+        first, second, third = ask(), ask(), ask()
+        given = (Answer(first, "asker", b"\x00one"), Answer(third, "asker", b"three"))
+        head = claim(log)
+        (moved,) = log.write([Append(head, (event(),), LISTED, answers=given)])
+        assert answers() == {first: b"\x00one", second: None, third: b"three"}
+        again = (Answer(first, "asker", b"again"), Answer(999, "asker", b"to nobody"))
+        log.write([Append(require_head(moved), (event(),), LISTED, answers=again)])
+        assert answers() == {first: b"\x00one", second: None, third: b"three"}
+
+    def test_an_append_that_is_refused_answers_nobody(
+        self, log: EventLog, ask: Callable[[], int], answers: Callable[[], dict[int, bytes | None]]
+    ) -> None:
+        asked, other = ask(), ask()
+        stale, head = claim(log), claim(log, "other")
+        append(log, stale)
+        refused, moved = log.write(
+            [
+                Append(stale, (event(),), LISTED, answers=(Answer(asked, "asker", b"late"),)),
+                Append(head, (event(),), LISTED, answers=(Answer(other, "asker", b"done"),)),
+            ]
+        )
+        assert type(refused) is ConflictError
+        assert isinstance(moved, Head)
+        assert answers() == {asked: None, other: b"done"}
 
 
 def _hash_by_hand(*written: tuple[str, int, int]) -> bytes:

@@ -1,15 +1,28 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from persistence.event_log import EventLog
 from persistence.in_memory import InMemoryEventLog
 from persistence.records import Head, Row
-from tests.contracts.event_log_contract import EventLogContract, OpenLog
+from tests.contracts.event_log_contract import EventLogContract, OpenLog, OwnedLogContract
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
 
 
 @pytest.fixture
-def open_log() -> OpenLog:
-    return InMemoryEventLog
+def alive() -> set[str]:
+    return set()
+
+
+@pytest.fixture
+def live(alive: set[str]) -> Callable[[str], object]:
+    return alive.add
+
+
+@pytest.fixture
+def open_log(alive: set[str]) -> OpenLog:
+    return partial(InMemoryEventLog, is_alive=alive.__contains__)
 
 
 @pytest.fixture
@@ -22,6 +35,10 @@ def read_rows() -> ReadRows:
 
 
 class TestInMemoryLog(EventLogContract):
+    pass
+
+
+class TestInMemoryOwners(OwnedLogContract):
     pass
 
 

@@ -2,13 +2,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from persistence.engine import read_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.memories import SqlMemories
-from tests.contracts.event_log_contract import EventLogContract, OpenLog
+from tests.contracts.event_log_contract import (
+    AnswerContract,
+    EventLogContract,
+    OpenLog,
+    OwnedLogContract,
+)
+from tests.contracts.inbox import given_answers, put_message
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
-from tests.postgres.server import PostgresServer
+from tests.postgres.server import PostgresServer, connected
 
 
 @pytest.fixture
@@ -17,8 +24,27 @@ def projections() -> dict[EventLog, SqlMemories]:
 
 
 @pytest.fixture
+def urls() -> list[sa.URL]:
+    """The databases that were opened."""
+    return []
+
+
+@pytest.fixture
+def live(urls: list[sa.URL]) -> Callable[[str], object]:
+    def live(name: str) -> None:
+        with connected(urls[-1]) as connection:
+            connection.execute(
+                "INSERT INTO workers (name, started_at, renewed_at)"
+                " VALUES (%s, 0, extract(epoch FROM clock_timestamp()) * 1000000)",
+                (name,),
+            )
+
+    return live
+
+
+@pytest.fixture
 def open_log(
-    postgres: PostgresServer, projections: dict[EventLog, SqlMemories]
+    postgres: PostgresServer, projections: dict[EventLog, SqlMemories], urls: list[sa.URL]
 ) -> Iterator[OpenLog]:
     with contextlib.ExitStack() as opened:
 
@@ -26,6 +52,7 @@ def open_log(
             *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
         ) -> EventLog:
             url = opened.enter_context(postgres.database())
+            urls.append(url)
             writer, reader = write_engine(url), read_engine(url)
             log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
             opened.callback(log.close)
@@ -36,11 +63,29 @@ def open_log(
 
 
 @pytest.fixture
+def ask(urls: list[sa.URL]) -> Callable[[], int]:
+    return lambda: put_message(urls[-1])
+
+
+@pytest.fixture
+def answers(urls: list[sa.URL]) -> Callable[[], dict[int, bytes | None]]:
+    return lambda: given_answers(urls[-1])
+
+
+@pytest.fixture
 def read_rows(projections: dict[EventLog, SqlMemories]) -> ReadRows:
     return lambda log, head: projections[log].rows(head.row)
 
 
 class TestPostgresLog(EventLogContract):
+    pass
+
+
+class TestPostgresOwners(OwnedLogContract):
+    pass
+
+
+class TestPostgresAnswers(AnswerContract):
     pass
 
 

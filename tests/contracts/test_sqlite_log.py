@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.memories import SqlMemories
 from persistence.migration import ensure_schema
-from tests.contracts.event_log_contract import EventLogContract, OpenLog
+from tests.contracts.event_log_contract import AnswerContract, EventLogContract, OpenLog
+from tests.contracts.inbox import given_answers, put_message
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
 
 
@@ -19,7 +21,15 @@ def projections() -> dict[EventLog, SqlMemories]:
 
 
 @pytest.fixture
-def open_log(tmp_path: Path, projections: dict[EventLog, SqlMemories]) -> Iterator[OpenLog]:
+def urls() -> list[sa.URL]:
+    """The databases that were opened."""
+    return []
+
+
+@pytest.fixture
+def open_log(
+    tmp_path: Path, projections: dict[EventLog, SqlMemories], urls: list[sa.URL]
+) -> Iterator[OpenLog]:
     names = itertools.count()
     with contextlib.ExitStack() as opened:
 
@@ -27,6 +37,7 @@ def open_log(tmp_path: Path, projections: dict[EventLog, SqlMemories]) -> Iterat
             *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
         ) -> EventLog:
             url = parse_url(f"sqlite:///{tmp_path / f'{next(names)}.db'}")
+            urls.append(url)
             writer, reader = write_engine(url), read_engine(url)
             log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
             opened.callback(log.close)
@@ -38,11 +49,25 @@ def open_log(tmp_path: Path, projections: dict[EventLog, SqlMemories]) -> Iterat
 
 
 @pytest.fixture
+def ask(urls: list[sa.URL]) -> Callable[[], int]:
+    return lambda: put_message(urls[-1])
+
+
+@pytest.fixture
+def answers(urls: list[sa.URL]) -> Callable[[], dict[int, bytes | None]]:
+    return lambda: given_answers(urls[-1])
+
+
+@pytest.fixture
 def read_rows(projections: dict[EventLog, SqlMemories]) -> ReadRows:
     return lambda log, head: projections[log].rows(head.row)
 
 
 class TestSqliteLog(EventLogContract):
+    pass
+
+
+class TestSqliteAnswers(AnswerContract):
     pass
 
 

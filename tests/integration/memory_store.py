@@ -1,4 +1,4 @@
-"""Memory streams in an SQLite file, written and searched as a gateway does it."""
+"""Memory streams in a database, written and searched as a gateway does it."""
 
 import contextlib
 import itertools
@@ -8,42 +8,68 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import astuple
 
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.event_log import SqlEventLog
 from persistence.memories import Hit, SqlMemories
 from persistence.migration import ensure_schema
 from persistence.records import Append, Claim, Head, Reproject, Row, Summary, Write
+from persistence.words import pieces, spelling
+from tests.postgres.plans import plan_of
 
 SUMMARY = Summary(listed=False, active=False, body=b"{}")
 INDEXES = ("memory_index", "episode_index")
+DATABASES = ("sqlite", "postgresql")
 
 
 class MemoryStore:
-    """One file, with as many streams as are asked for."""
+    """One database, with as many streams as are asked for."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, url: sa.URL) -> None:
         self._names = itertools.count()
-        url = parse_url(f"sqlite:///{path}")
-        writer, reader = write_engine(url), read_engine(url)
-        ensure_schema(writer)
-        self.log = SqlEventLog(writer, reader)
-        self.memories = SqlMemories(reader)
-        self._reader = reader
+        self._writer, self._reader = write_engine(url), read_engine(url)
+        ensure_schema(self._writer)
+        self.log = SqlEventLog(self._writer, self._reader)
+        self.memories = SqlMemories(self._reader)
 
     def new_stream(self) -> "MemoryStream":
         return MemoryStream(self, f"memory:{next(self._names)}")
+
+    def stored(self, row: Row) -> Row:
+        """Return the row as the database gives it back."""
+        return row
+
+    def run(self, statement: str) -> list[Any]:
+        """Carry out a statement past the store."""
+        with self._reader.connect() as connection:
+            found = connection.exec_driver_sql(statement)
+            return list(found) if found.returns_rows else []
+
+    def count(self, table: str) -> int:
+        ((count,),) = self.run(f"SELECT count(*) FROM {table}")
+        return int(count)
+
+    def check_index(self) -> None:
+        """Compare each index with the rows that it is of."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.log.close()
+
+
+class SqliteMemoryStore(MemoryStore):
+    """One file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(parse_url(f"sqlite:///{path}"))
+        self._path = path
 
     @contextlib.contextmanager
     def raw(self) -> Iterator[sqlite3.Connection]:
         """A connection past the store."""
         with contextlib.closing(sqlite3.connect(self._path)) as connection, connection:
             yield connection
-
-    def count(self, table: str) -> int:
-        with self.raw() as connection:
-            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def plan_of(self, read: Callable[[], object]) -> str:
         """How SQLite carries out what is read."""
@@ -64,8 +90,37 @@ class MemoryStore:
             for name in INDEXES:
                 connection.execute(f"INSERT INTO {name} ({name}) VALUES ('integrity-check')")
 
-    def close(self) -> None:
-        self.log.close()
+
+class PostgresMemoryStore(MemoryStore):
+    """One database of a server."""
+
+    def stored(self, row: Row) -> Row:
+        """Return the row without U+0000, which PostgreSQL can't hold."""
+        fields = (
+            each.replace("\0", "\ufffd") if isinstance(each, str) else each for each in astuple(row)
+        )
+        return type(row)(*fields)
+
+    def plan_of(self, read: Callable[[], object]) -> str:
+        """How PostgreSQL carries out what is read."""
+        return plan_of(self._reader, read)
+
+    def check_index(self) -> None:
+        """Compare each index with what words.py says of the rows."""
+        texts = {
+            "memory_index": "SELECT row, stream, memory_key || ' ' || content FROM memories"
+            " WHERE active ORDER BY row",
+            "episode_index": "SELECT row, stream, text FROM episodes ORDER BY row",
+        }
+        for name, query in texts.items():
+            expected = [
+                (row, spelling(text), [f"|{stream}", *pieces(text)])
+                for row, stream, text in self.run(query)
+            ]
+            found = [
+                tuple(row) for row in self.run(f"SELECT row, text, pieces FROM {name} ORDER BY row")
+            ]
+            assert found == expected
 
 
 class MemoryStream:

@@ -1,4 +1,4 @@
-"""Questions in scripts that put no spaces between words, over memories in an SQLite file."""
+"""Questions in scripts that put no spaces between words, over memories."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,15 +6,25 @@ from pathlib import Path
 import pytest
 
 from persistence.records import MemoryRow
-from tests.integration.memory_store import MemoryStore, MemoryStream
+from tests.integration.memory_store import (
+    DATABASES,
+    MemoryStore,
+    MemoryStream,
+    PostgresMemoryStore,
+    SqliteMemoryStore,
+)
 
 DAY_MS = 86_400_000
 NOW_MS = 400 * DAY_MS
 
 
-@pytest.fixture
-def stream(tmp_path: Path) -> Iterator[MemoryStream]:
-    store = MemoryStore(tmp_path / "log.db")
+@pytest.fixture(params=DATABASES)
+def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStream]:
+    store: MemoryStore = (
+        SqliteMemoryStore(tmp_path / "log.db")
+        if request.param == "sqlite"
+        else PostgresMemoryStore(request.getfixturevalue("postgres_url"))
+    )
     yield store.new_stream()
     store.check_index()
     store.close()

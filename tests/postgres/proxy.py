@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at its COMMIT: before it arrives, or before its answer does."""
+"""A TCP proxy that cuts a connection at its COMMIT, before it arrives or before its answer does."""
 
 import contextlib
 import socket

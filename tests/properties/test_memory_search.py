@@ -1,14 +1,20 @@
-"""Search in an SQLite file against the formula, over random rows and queries."""
+"""Search in a database against the formula, over random rows and queries."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from persistence.records import EpisodeRow, MemoryRow, Row
-from tests.integration.memory_store import MemoryStore
+from tests.integration.memory_store import (
+    MemoryStore,
+    PostgresMemoryStore,
+    SqliteMemoryStore,
+)
+from tests.postgres.server import PostgresServer
 from tests.properties import search_model
 
 DAY_MS = 86_400_000
@@ -77,26 +83,57 @@ row_lists = st.builds(numbered, st.lists(memories, max_size=6), st.lists(episode
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
-    store = MemoryStore(tmp_path_factory.mktemp("search") / "log.db")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemoryStore]:
+    store = SqliteMemoryStore(tmp_path_factory.mktemp("search") / "log.db")
     yield store
     store.close()
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes minutes of commits
-)
-@given(
-    row_lists,
-    row_lists,
-    st.lists(texts, min_size=1, max_size=5),
-    st.integers(1, 12),
-    st.booleans(),
-)
-@example(numbered([], []), numbered([], []), [""], 4, True)
-def test_a_search_finds_what_the_formula_finds(
+@pytest.fixture(scope="module")
+def postgresql(postgres: PostgresServer) -> Iterator[MemoryStore]:
+    with postgres.database() as url:
+        store = PostgresMemoryStore(url)
+        yield store
+        store.close()
+
+
+def searching(examples_max: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have a test do ``search`` with random rows and queries, so many times."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        how = settings(
+            max_examples=examples_max,
+            deadline=None,
+            # to shrink takes minutes of commits
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        )
+        given_rows = given(
+            earlier=row_lists,
+            rows=row_lists,
+            queries=st.lists(texts, min_size=1, max_size=5),
+            limit=st.integers(1, 12),
+            secrets=st.booleans(),
+        )
+        nothing = numbered([], [])
+        first = example(earlier=nothing, rows=nothing, queries=[""], limit=4, secrets=True)
+        return how(given_rows(first(test)))
+
+    return decorate
+
+
+@searching(150)
+def test_a_search_in_sqlite_finds_what_the_formula_finds(sqlite: MemoryStore, **drawn: Any) -> None:
+    search(sqlite, **drawn)
+
+
+@searching(40)
+def test_a_search_in_postgresql_finds_what_the_formula_finds(
+    postgresql: MemoryStore, **drawn: Any
+) -> None:
+    search(postgresql, **drawn)
+
+
+def search(
     store: MemoryStore,
     earlier: list[Row],
     rows: list[Row],
@@ -107,10 +144,12 @@ def test_a_search_finds_what_the_formula_finds(
     stream = store.new_stream()
     stream.write(*earlier)
     stream.rebuild(*rows)
+    rows = [store.stored(row) for row in rows]
     assert stream.rows() == rows
     texts_too = [row.content if isinstance(row, MemoryRow) else row.text for row in rows]
     for query in ["", *queries, *texts_too]:
         found = stream.search(query, limit=limit, now_ms=NOW_MS, secrets=secrets)
         expected = search_model.search(rows, query, limit=limit, now_ms=NOW_MS, secrets=secrets)
         assert found == expected, query
+        assert {type(hit.score) for hit in found} <= {float}
     store.check_index()
