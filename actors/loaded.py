@@ -144,10 +144,21 @@ class LoadedSessions:
             if loaded.ref != actor:
                 return
             loaded.ref = None
-            if keep and self.shared and loaded.feed.has_readers:
+            fed = loaded.feed.state is not None  # else not even its row is known
+            if keep and self.shared and fed and loaded.feed.has_readers:
                 self._followed[loaded.feed.row] = loaded
                 return
             del self._by_key[loaded.key]
+        loaded.feed.close()
+
+    def drop(self, loaded: Loaded) -> None:
+        """Forget a session that can't be followed; its readers have to come again."""
+        with self._lock:
+            self._followed.pop(loaded.feed.row, None)
+            if loaded.owned:  # its actor feeds it by now
+                return
+            if self._by_key.get(loaded.key) == loaded:
+                del self._by_key[loaded.key]
         loaded.feed.close()
 
     def forget_unread(self, loaded: Loaded) -> None:

@@ -86,8 +86,9 @@ class Questions:
     def settle(self, question: int) -> int | None:
         """See Others.settle."""
         outcome = self._outcome(question)
+        if outcome is None and not self._inbox.withdraw(question):
+            outcome = self._outcome(question)  # it was answered in this moment
         if outcome is None or isinstance(outcome, Moved):
-            self._inbox.withdraw(question)
             return None
         return asking.seq_of(outcome)
 

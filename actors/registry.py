@@ -131,7 +131,8 @@ class SessionRegistry:
             prompt_id = command.prompt_id
             if seq == 0:
                 accepted = accepted_before(self.state(key), command.idempotency_key)
-                assert accepted is not None
+                if accepted is None:  # the session was deleted meanwhile, and its keys with it
+                    raise StoreUnavailableError(f"Session {key} was deleted meanwhile; try again.")
                 prompt_id, seq = accepted.prompt_id, accepted.seq
             if not readers or not self._is_owned(key):  # asked elsewhere, taken over since
                 readers.append(self._sessions.follow(key, self.log).feed.reader())
@@ -243,7 +244,9 @@ class SessionRegistry:
         else:
             loaded = self.load(key)
         if loaded.feed.state is None:
-            self.ask_here(key, Ready())
+            found: list[Loaded] = []
+            self.ask_here(key, Ready(), found.append)
+            loaded = found[-1]  # the one that answered
         reader = loaded.feed.reader()
         state = loaded.feed.state
         assert state is not None

@@ -91,7 +91,7 @@ class Upkeep:
                 loaded.catch_up(self._log)
             except (CorruptLogError, SessionNotFound):
                 logger.exception("Session %s can't be followed.", loaded.key)
-                loaded.feed.close()
+                self._sessions.drop(loaded)
 
     def check_owned(self, rows: Sequence[int] | None) -> None:
         """Have the sessions stop that others own by now: of those of the rows, or of all."""

@@ -91,10 +91,11 @@ class Inbox:
         with translated_errors(), self._engine.connect() as connection:
             return {row.id: row.answer for row in connection.execute(query)}
 
-    def withdraw(self, message_id: int) -> None:
-        """Delete a message."""
+    def withdraw(self, message_id: int) -> bool:
+        """Delete a message; tell whether it had no answer. One that has an answer stays."""
+        unanswered = sa.delete(inbox).where(inbox.c.id == message_id, inbox.c.answer.is_(None))
         with translated_errors(), self._engine.connect() as connection:
-            connection.execute(sa.delete(inbox).where(inbox.c.id == message_id))
+            return connection.execute(unanswered).rowcount == 1
 
     def is_alive(self, owner: str) -> bool:
         """Tell whether a process has its lease, as far as anybody has noticed."""

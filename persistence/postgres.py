@@ -38,8 +38,8 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
 """A server that is gone without a word is noticed within half a minute."""
 
 DURABLE = "-c synchronous_commit=on -c idle_in_transaction_session_timeout=5s"
-"""A process that stops in a transaction, or is cut off there, would hold up whoever takes over: what
-it has not committed is undone."""
+"""A process that stops in a transaction, or is cut off there, would hold up whoever takes over:
+what it has not committed is undone."""
 
 FLEETING = "-c synchronous_commit=off"
 """For what only helps, and may be lost with the server: heartbeats, notices, questions."""

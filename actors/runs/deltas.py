@@ -51,7 +51,8 @@ class DeltaGatherer:
                 self._gathered[-1][1].append(delta.text)
             else:
                 self._gathered.append((delta, [delta.text]))
-            self._send_if_due()
+            send = self._due()
+        send()
 
     def close(self) -> tuple[Delta, ...]:
         """Send nothing more; return what was gathered and not sent."""
@@ -64,16 +65,19 @@ class DeltaGatherer:
     def _acknowledge(self) -> None:
         with self._lock:
             self._in_flight = False
-            self._send_if_due()
+            send = self._due()
+        send()
 
     def _tick(self) -> None:
         with self._lock:
             self._timer = None
-            self._send_if_due()
+            send = self._due()
+        send()
 
-    def _send_if_due(self) -> None:
+    def _due(self) -> Callable[[], object]:
+        """Return what sends, if it is time to; without the lock: it may acknowledge at once."""
         if self._in_flight or self._closed or not self._gathered:
-            return
+            return _nothing
         now = self._clock_s()
         if self._began is not None:
             early = now - self._began < EARLY_MS / 1000
@@ -81,18 +85,23 @@ class DeltaGatherer:
             if now < due:
                 if self._timer is None:
                     self._timer = self._timers.after(due - now, self._tick)
-                return
+                return _nothing
         send = self._record
         if self._began is None:
             self._began = now
             send = self._start
         self._sent = now
         self._in_flight = True
-        send(self._take(), self._acknowledge)
+        deltas = self._take()
+        return lambda: send(deltas, self._acknowledge)
 
     def _take(self) -> tuple[Delta, ...]:
         gathered, self._gathered = self._gathered, []
         return tuple([replace(delta, text="".join(texts)) for delta, texts in gathered])
+
+
+def _nothing() -> None:
+    pass
 
 
 def _same_block(last: Delta, delta: Delta) -> bool:

@@ -119,3 +119,20 @@ def test_a_thousand_deltas_at_a_hundred_a_second_leave_few_rows() -> None:
     assert len(log.rows) <= 135
     texts = [delta.text for _, deltas in log.rows for delta in deltas]
     assert len("".join(texts)) + sum(len(delta.text) for delta in rest) == 1_000
+
+
+def test_a_session_that_is_gone_may_acknowledge_while_it_is_told() -> None:
+    log = Log()
+    log.gatherer.add(TextDelta(0, "a"))
+    for text in "bc":
+        log.gatherer.add(TextDelta(0, text))
+    gone: list[tuple[Delta, ...]] = []
+
+    def void(_kind: str, deltas: tuple[Delta, ...], done: Callable[[], None]) -> None:
+        gone.append(deltas)
+        done()
+
+    log._take = void  # type: ignore[method-assign]
+    log.timers.turn(1.0)
+    log.commit()  # would wait for itself for ever
+    assert gone == [(TextDelta(0, "bc"),)]

@@ -1,0 +1,192 @@
+"""Two gateways over one PostgreSQL: each request goes to the one the last did not go to.
+
+TEST_TWO_PROCESSES=1 runs every acceptance test so; here is what only two can show.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.acceptance.gateway import (
+    Background,
+    RunningGateway,
+    Stream,
+    text_of,
+    until,
+    words,
+)
+from tests.chaos.cluster import children_of
+from tests.postgres.server import PostgresServer, connected
+
+LEASE_S = 2
+
+
+class Pair:
+    """The gateways ``a`` and ``b``, over one database."""
+
+    def __init__(self, a: RunningGateway, b: RunningGateway, url: sa.URL) -> None:
+        self.a, self.b = a, b
+        self._url = url
+
+    def owner(self, key: str) -> str | None:
+        """Return the name of the process that owns a session."""
+        with connected(self._url) as connection:
+            row = connection.execute(
+                "SELECT owner FROM streams WHERE stream_id = %s", (f"session:{key}",)
+            ).fetchone()
+        return None if row is None else row[0]
+
+    def own(self, gateway: RunningGateway, key: str) -> None:
+        """Have a gateway own a new session."""
+        answer = gateway.post(f"/sessions/{key}/messages", {"text": "mine"})
+        assert answer.status == 200
+        (worker,) = children_of(gateway.pid)
+        assert f":{worker}:" in str(self.owner(key))
+
+
+@pytest.fixture(scope="module", params=["gevent", "gthread"])
+def pair(
+    request: pytest.FixtureRequest,
+    postgres: PostgresServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Pair]:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(postgres.database())
+        shown = url.render_as_string(hide_password=False)
+        settings = {"database_url": shown, "lease_s": LEASE_S, "worker_class": request.param}
+        a, b = (
+            stack.enter_context(RunningGateway(tmp_path_factory.mktemp(name), **settings))
+            for name in ("a", "b")
+        )
+        yield Pair(a, b, url)
+
+
+def ids_until(stream: Stream, kind: str) -> list[int]:
+    """Return the ids of a stream's frames up to the first of a type, hello left out."""
+    ids: list[int] = []
+    for frame in stream.frames():
+        if frame.data["type"] == "hello":
+            continue
+        assert frame.id is not None
+        ids.append(frame.id)
+        if frame.data["type"] == kind:
+            return ids
+    raise AssertionError(f"no {kind} among {ids}")
+
+
+def test_a_prompt_is_answered_by_the_process_that_does_not_own_the_session(pair: Pair) -> None:
+    pair.own(pair.a, "elsewhere")
+    answer = pair.b.post("/sessions/elsewhere/messages", {"text": "from afar"})
+    assert (answer.status, answer.body["response"]) == (200, "from afar")
+    messages = pair.b.get("/sessions/elsewhere/history").body["messages"]
+    assert [text_of(each) for each in messages] == ["mine", "mine", "from afar", "from afar"]
+    assert pair.a.get("/sessions/elsewhere/history").body["messages"] == messages
+
+
+def test_both_stream_the_same_bytes_from_the_start(pair: Pair) -> None:
+    pair.own(pair.a, "watched")
+    with (
+        pair.a.stream("/sessions/watched/events?after=0") as one,
+        pair.b.stream("/sessions/watched/events?after=0") as other,
+    ):
+        read = [Background(lambda s=each: take(s, "aborted")) for each in (one, other)]
+        pair.b.post("/sessions/watched/enqueue", {"text": words(400)})
+        pair.a.until_answering("watched")
+        assert pair.b.post("/sessions/watched/abort", {}).body == {"ok": True}
+        first, second = (each.result() for each in read)
+    assert first == second
+    assert len(first) > 10
+
+
+def take(stream: Stream, kind: str) -> list[bytes]:
+    raw: list[bytes] = []
+    for frame in stream.frames():
+        if frame.data["type"] != "hello":
+            raw.append(frame.raw)
+        if frame.data["type"] == kind:
+            return raw
+    raise AssertionError(f"no {kind}")
+
+
+def test_the_same_prompt_twice_at_two_processes_is_one(pair: Pair) -> None:
+    key = {"Idempotency-Key": "the same"}
+    first = pair.a.post("/sessions/once/enqueue", {"text": "hi"}, **key)
+    second = pair.b.post("/sessions/once/enqueue", {"text": "hi"}, **key)
+    assert first.body == second.body
+    other = pair.b.post("/sessions/once/enqueue", {"text": "something else"}, **key)
+    assert other.status == 422
+
+
+def test_a_refusal_comes_through_as_it_is(pair: Pair) -> None:
+    pair.own(pair.a, "full")
+    for gateway in (pair.a, pair.b) * 5:
+        gateway.post("/sessions/full/enqueue", {"text": words(300)})
+    answers = [each.post("/sessions/full/enqueue", {"text": "x"}) for each in (pair.a, pair.b)]
+    assert [each.status for each in answers] == [429, 429]
+    assert answers[0].body["error"] == answers[1].body["error"]
+    pair.b.post("/sessions/full/abort", {"queue": True})
+
+
+def test_the_lines_of_one_are_among_those_of_the_other(pair: Pair) -> None:
+    pair.own(pair.a, "told")
+    until(
+        lambda: any("session=told" in line for line in pair.b.get("/logs").body["logs"]),
+        "the line is there",
+    )
+
+
+def test_memory_is_shared(pair: Pair) -> None:
+    remembered = pair.a.post("/memory/remember", {"content": "The owner likes kayaks."})
+    assert remembered.status == 200, remembered.body
+    found = pair.b.post("/memory/search", {"query": "kayaks"}).body
+    assert "kayaks" in str(found)
+
+
+def test_what_a_stopping_process_does_not_work_on_goes_on_in_the_other_at_once(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with postgres.database() as url:
+        shown = url.render_as_string(hide_password=False)
+        folders = [tmp_path / name for name in "ab"]
+        for folder in folders:
+            folder.mkdir()
+        with (
+            RunningGateway(folders[0], database_url=shown, demo_delay_ms=20, grace_s=1) as a,
+            RunningGateway(folders[1], database_url=shown) as b,
+        ):
+            pair = Pair(a, b, url)
+            pair.own(a, "k")
+            a.post("/sessions/k/enqueue", {"text": words(1_000)})
+            a.post("/sessions/k/enqueue", {"text": "later"})
+            with b.stream("/sessions/k/events") as stream:
+                a.until_answering("k")
+                stopping = Background(a.terminate)
+                ids_until(stream, "error")  # interrupted when the grace was over
+                ids_until(stream, "message_complete")
+                stopping.result()
+            b.until_idle("k")
+            last = b.get("/sessions/k/history").body["messages"][-1]
+            assert text_of(last) == "later"
+            with connected(url) as connection:
+                assert connection.execute("SELECT count(*) FROM workers").fetchone() == (1,)
+
+
+def test_a_worker_that_was_paused_beyond_its_lease_writes_nothing_stale(pair: Pair) -> None:
+    pair.own(pair.a, "paused")
+    pair.a.post("/sessions/paused/enqueue", {"text": words(3_000)})
+    pair.a.until_answering("paused")
+    (worker,) = children_of(pair.a.pid)
+    with pair.b.stream("/sessions/paused/events") as stream:
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            ids = ids_until(stream, "error")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    answer = pair.a.post("/sessions/paused/messages", {"text": "awake"})
+    assert (answer.status, answer.body["response"]) == (200, "awake")
