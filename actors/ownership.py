@@ -59,6 +59,10 @@ Serve = Callable[[str, c.Command, Origin], int]
 """Carries out a command here, durably; the answer is in the log when it led to events."""
 
 
+Watch = Callable[[Sequence[int] | None], object]
+"""Is told of streams that may have gone on, by their rows, or that any may have."""
+
+
 class _Due:
     """Something that is due again and again."""
 
@@ -83,7 +87,7 @@ class Ownership:
         questions: Questions,
         *,
         lease_s: float,
-        watches: Sequence[Callable[[], object]],
+        watches: Sequence[Watch],
         log_lines: LogLines,
     ) -> None:
         log_lines.tell_others()
@@ -163,8 +167,13 @@ class Ownership:
 
     def _run(self) -> None:
         backoff_s = BACKOFF_S_MIN
+        connected = True
         while not self._closing.is_set():
             try:
+                if not connected:
+                    self.connect()
+                    self._require_owned().check_owned(None)
+                connected = True
                 self._step()
                 backoff_s = BACKOFF_S_MIN
             except Exception as error:
@@ -172,17 +181,9 @@ class Ownership:
                     logger.warning("Other processes can't be seen: %s", error)
                 else:
                     logger.exception("The sessions of other processes can't be followed.")
+                connected = False
                 self._closing.wait(backoff_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
-                self._reconnect()
-
-    def _reconnect(self) -> None:
-        try:
-            self.connect()
-        except StoreUnavailableError:
-            return  # the next step fails, and leads here again
-        owned = self._require_owned()
-        owned.check_owned(None)
 
     def _step(self) -> None:
         for notice in self._leases.wait(min(WAIT_S, self._lease_s / 20)):
@@ -207,7 +208,7 @@ class Ownership:
         if notice.streams is None or notice.streams:
             owned.follow(notice.streams)
             for watch in self._watches:
-                watch()
+                watch(notice.streams)
 
     def _renew(self) -> None:
         began = time.monotonic()
@@ -227,7 +228,7 @@ class Ownership:
         self._require_owned().follow(None)
         self._serve_messages()
         for watch in self._watches:
-            watch()
+            watch(None)
 
     def _serve_messages(self) -> None:
         for message in self._inbox.messages():

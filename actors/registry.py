@@ -60,7 +60,9 @@ class SessionRegistry:
         others: Others | None = None,
         now_ms: Callable[[], int] = now_ms,
         observers: Sequence[Callable[[str, Sequence[Committed]], object]] = (),
+        took_over: Callable[[], object] = lambda: None,
     ) -> None:
+        self._took_over = took_over
         self._observers = (log_lines.follow, *observers)
         self._others = others
         self.log = log
@@ -283,6 +285,11 @@ class SessionRegistry:
         """See Surroundings.committed."""
         for observe in self._observers:
             observe(key, committed)
+
+    def took_over(self, key: str) -> None:
+        """See Surroundings.took_over."""
+        self.log_lines.add(f"[session] session={key} carried on")
+        self._took_over()
 
     def start_run(
         self,

@@ -78,6 +78,9 @@ class Surroundings(Protocol):
     def committed(self, key: str, committed: Sequence[Committed]) -> None:
         """Take note of events that are durable; must not block."""
 
+    def took_over(self, key: str) -> None:
+        """Take note that a session with unfinished work is here now; must not block."""
+
     def start_run(
         self,
         actor: "pykka.ActorRef[SessionActor]",
@@ -133,6 +136,8 @@ class SessionActor(pykka.ThreadingActor):
     def _carry_on(self) -> None:
         """Go on with a run that only waits for approvals, or as the settings say with any other."""
         state = self._state
+        if not state.idle:
+            self._around.took_over(self._key)
         if state.run is not None and state.resumable:
             if not state.pending:
                 self._start_run(Recent((), state.version))

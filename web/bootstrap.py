@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from actors.gateway_actor import GatewayActor, Loaded, Refresh
-from actors.gateway_state import GatewayState, IssueToken, PatchConfig, RevokeToken, Token
+from actors.gateway_state import STREAM, GatewayState, IssueToken, PatchConfig, RevokeToken, Token
 from actors.log_lines import LogLines, LogLinesHandler
 from actors.memory.keeper import MemoryKeeper
 from actors.memory.service import MemoryService
@@ -51,7 +51,7 @@ class Gateway:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.log_lines = LogLines(lambda: self.settings.log_texts)
         self._store = Store(
-            settings, owner, [BatchMetrics(self.metrics)], [self._refresh], self.log_lines
+            settings, owner, [BatchMetrics(self.metrics)], [self._look], self.log_lines
         )
         self.log = self._store.log
         self.timers = Timers()
@@ -81,10 +81,12 @@ class Gateway:
             others=self._store.ownership,
             now_ms=now_ms,
             observers=[self.metrics.committed],
+            took_over=self.metrics.takeover,
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
         self._actor = GatewayActor.start(self.log, self._store.writer, self._install)
         self.streams = Slots(_streams_max(settings))
+        self._row = 0
         self.ready = False
         self._stopping = threading.Lock()
         self._stopped = False
@@ -128,6 +130,9 @@ class Gateway:
     def load(self) -> None:
         """Wait for the settings and tokens that the log holds. Raises PersistenceError."""
         self._ask(Loaded())
+        head = self.log.head(STREAM)
+        assert head is not None
+        self._row = head.row
 
     def start(self) -> None:
         """Load what has work to carry on with, and take requests. Raises SettingsError."""
@@ -172,8 +177,10 @@ class Gateway:
         if self._store.ownership is not None:
             self._ask(Refresh())
 
-    def _refresh(self) -> None:
-        self._actor.tell(Refresh())
+    def _look(self, rows: Sequence[int] | None) -> None:
+        """Take in what others may have changed, where these streams have gone on."""
+        if rows is None or self._row in rows:
+            self._actor.tell(Refresh())
 
     def _ask(self, command: Command | Loaded | Refresh) -> bool:
         changed: bool = self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)

@@ -5,6 +5,8 @@
 
 import os
 import signal
+import socket
+import struct
 import time
 from typing import Any
 
@@ -42,6 +44,8 @@ def _check(settings: Settings) -> None:
 _check(settings)
 
 STOP_EXTRA_S = 10
+FIRST_BYTE_S = 0.1
+"""How long a connection that says nothing holds a thread, before it waits beside the idle ones."""
 ACCEPTS_S = 1.5
 """gunicorn looks once a second whether a worker has to stop listening."""
 
@@ -71,6 +75,47 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has n
     if server.cfg.preload_app:
         raise SystemExit("sessiond: leave out --preload, a worker starts its own threads.")
     server.metrics_files = make_files(server.cfg.uid, server.cfg.gid)  # this module goes by SIGHUP
+
+
+def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has no types
+    """Bound how long a client holds a gthread worker's thread: workers inherit both.
+
+    A header that stops coming ends the connection after ``keepalive`` seconds, an answer that is
+    not taken after ``slow_reader_timeout_s``. Bodies and streams have limits of their own.
+    """
+    if settings.worker_class != "gthread":
+        return
+    from gunicorn.workers import gthread
+
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = FIRST_BYTE_S
+    _close_on_threads(gthread)
+    for listener in server.LISTENERS:
+        for option, limit_s in (
+            (socket.SO_RCVTIMEO, keepalive),
+            (socket.SO_SNDTIMEO, settings.slow_reader_timeout_s),
+        ):
+            value = struct.pack("@ll", int(limit_s), int(limit_s % 1 * 1_000_000))
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+
+def _close_on_threads(gthread: Any) -> None:  # noqa: ANN401 - gunicorn's module has no types
+    """Have a connection that ends wait for its client on the thread that served it.
+
+    gunicorn 27.0 waits on the one that accepts, up to 2 s for each client that doesn't hang up.
+    """
+    handle, close = gthread.ThreadWorker.handle, gthread.TConn.close
+
+    def close_once(connection: Any, graceful: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - as gunicorn has it
+        if connection.sock.fileno() >= 0:
+            close(connection, graceful)
+
+    def handle_and_close(worker: Any, connection: Any) -> Any:  # noqa: ANN401 - as gunicorn has it
+        kept = handle(worker, connection)
+        if not kept:
+            close_once(connection, graceful=True)
+        return kept
+
+    gthread.ThreadWorker.handle, gthread.TConn.close = handle_and_close, close_once
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's worker has no types

@@ -1,13 +1,13 @@
 """What a serving process stores in, and what it shares with others that store there."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from actors.log_lines import LogLines
 from actors.others import Questions
-from actors.ownership import Ownership
+from actors.ownership import Ownership, Watch
 from persistence.engine import is_sqlite, parse_url, read_engine, side_engine, write_engine
 from persistence.event_log import EventLog
 from persistence.fail_points import log_class
@@ -28,7 +28,7 @@ class Store:
     """The event log of this process, what is projected from it, and its writer.
 
     On SQLite there is one process, which has the lock; on PostgreSQL there may be others, which
-    the ``ownership`` tells apart. ``watches`` are called when the log may have gone on.
+    the ``ownership`` tells apart. ``watches`` are told what streams may have gone on.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Store:
         settings: Settings,
         name: str,
         observers: Sequence[WriteObserver],
-        watches: Sequence[Callable[[], object]],
+        watches: Sequence[Watch],
         log_lines: LogLines,
     ) -> None:
         url = parse_url(settings.database_url)
@@ -91,7 +91,7 @@ class _Shared:
         name: str,
         log: EventLog,
         lease_s: float,
-        watches: Sequence[Callable[[], object]],
+        watches: Sequence[Watch],
         log_lines: LogLines,
     ) -> None:
         self._engine = side_engine(url)
