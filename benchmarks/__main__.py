@@ -6,7 +6,18 @@ import time
 
 from benchmarks._measure import Result, table
 
-NAMES = ("appends", "postgres", "replay", "deltas", "http", "fanout", "history", "memory", "recall")
+NAMES = (
+    "appends",
+    "postgres",
+    "processes",
+    "replay",
+    "deltas",
+    "http",
+    "fanout",
+    "history",
+    "memory",
+    "recall",
+)
 
 
 def main() -> None:

@@ -18,12 +18,15 @@ POLL_S = 0.05
 
 
 @contextlib.contextmanager
-def gateway(database: Path, **settings: int) -> Iterator[int]:
-    """Yield the port of ``sessiond serve``, gevent over an SQLite file, with the demo model."""
+def gateway(database: Path | str, **settings: int) -> Iterator[int]:
+    """Yield the port of ``sessiond serve`` on gevent, with the demo model.
+
+    ``database`` is an SQLite file, or a database's URL.
+    """
     port = _free_port()
     given = {
         "port": port,
-        "database_url": url_of(database),
+        "database_url": database if isinstance(database, str) else url_of(database),
         "model": "demo/echo",
         "worker_class": "gevent",
         "log_level": "warning",

@@ -41,11 +41,11 @@ def _prompts(*, quick: bool) -> list[Result]:
 
 
 def _prompts_from(sessions: int, ours: int, theirs: int, *, quick: bool) -> list[Result]:
-    requests = _to_each(sessions, "messages")
+    requests = to_each(sessions, "messages")
 
     def load(port: int) -> Figures:
         seconds = SECONDS_QUICK if quick else SECONDS
-        return _in_load("requests", port=port, requests=requests, seconds=seconds)
+        return in_load("requests", port=port, requests=requests, seconds=seconds)
 
     runs = {"bare": lambda: load(theirs), "ours": lambda: load(ours)}
     samples = alternate(runs, repetitions_of(quick=quick))
@@ -67,11 +67,11 @@ def _prompts_from(sessions: int, ours: int, theirs: int, *, quick: bool) -> list
 
 
 def _chat(*, quick: bool) -> Result:
-    requests = _to_each(CHATS, "chat")
+    requests = to_each(CHATS, "chat")
     rounds = CHAT_ROUNDS_QUICK if quick else CHAT_ROUNDS
 
     def load(port: int) -> Figures:
-        return _in_load("streams", port=port, requests=requests, rounds=rounds)
+        return in_load("streams", port=port, requests=requests, rounds=rounds)
 
     with (
         temporary_folder() as folder,
@@ -88,13 +88,15 @@ def _chat(*, quick: bool) -> Result:
     return Result(case, rates[0], rates[1], samples.ratio("ours", "bare", "per_s"))
 
 
-def _to_each(sessions: int, resource: str) -> list[str]:
+def to_each(sessions: int, resource: str) -> list[str]:
+    """Return a prompt for each of so many sessions, as a request."""
     return [
         _load.request_bytes("POST", f"/sessions/http-{index}/{resource}", PROMPT).decode()
         for index in range(sessions)
     ]
 
 
-def _in_load(function: str, **arguments: object) -> Figures:
+def in_load(function: str, **arguments: object) -> Figures:
+    """Make the load in a process of its own; return what it measured."""
     figures: Figures = in_process("threads", f"benchmarks._load:{function}", **arguments)
     return figures

@@ -14,7 +14,9 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-@pytest.mark.parametrize("on_crash", ["interrupt", "continue"])
+@pytest.mark.parametrize(
+    "on_crash", ["interrupt", pytest.param("continue", marks=pytest.mark.faults)]
+)
 def test_nothing_is_lost_when_workers_are_killed(
     postgres_url: sa.URL, tmp_path: Path, on_crash: str
 ) -> None:

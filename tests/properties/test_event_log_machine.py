@@ -317,7 +317,7 @@ def _sqlite_database() -> Iterator[sa.URL]:
 
 
 def test_the_log_in_sqlite_does_what_the_one_in_memory_does() -> None:
-    run_state_machine_as_test(lambda: EventLogMachine(_sqlite_database), settings=_settings(40, 30))
+    run_state_machine_as_test(lambda: EventLogMachine(_sqlite_database), settings=_settings(15, 30))
 
 
 def test_the_log_in_postgresql_does_what_the_one_in_memory_does(postgres: PostgresServer) -> None:
