@@ -4,19 +4,20 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pykka
 
 from actors.errors import SessionNotFound
-from actors.feed import Feed
+from actors.feed import Committed, Feed
 from actors.mailbox import Message
-from actors.replay import replay, state_at, stream_of
+from actors.replay import decode, replay, state_at, stream_of
+from actors.session.evolve import evolve
 from actors.session.state import SessionState
 from actors.session_actor import SessionActor
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog
-from persistence.records import Head
+from persistence.records import Head, StoredEvent
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -68,6 +69,23 @@ class Loaded:
                 committed, state = replay(log, head, state, bytes_max=CHUNK_BYTES)
                 if not committed:
                     raise CorruptLogError(head.stream_id, state.version + 1, "the event is missing")
+                self.feed.publish(committed, state)
+
+    def feed_on(self, stream_id: str, stored: Sequence[StoredEvent]) -> None:
+        """Feed events that follow in the log; those that are known are left out.
+
+        Raises CorruptLogError.
+        """
+        with self._lock:
+            state = self.feed.state
+            assert state is not None
+            new = [each for each in stored if each.seq > state.version]
+            committed: list[Committed] = []
+            for each in new:
+                event = decode(stream_id, each)
+                state = evolve(state, event)
+                committed.append(Committed(each.seq, event, state, len(each.payload or b"")))
+            if committed:
                 self.feed.publish(committed, state)
 
 

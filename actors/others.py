@@ -5,7 +5,7 @@ import time
 from typing import Protocol
 
 from actors import asking
-from actors.asking import Done, Moved, Refused, Unavailable
+from actors.asking import Moved, Outcome
 from actors.replay import stream_of
 from actors.session import commands as c
 from persistence.errors import StoreUnavailableError
@@ -49,6 +49,14 @@ class Others(Protocol):
         """
 
 
+class _Waiting:
+    """Somebody who waits for an answer."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+        self.outcome: Outcome | None = None
+
+
 class Questions:
     """Asks by the inbox, and waits for answers. Part of Others."""
 
@@ -56,7 +64,7 @@ class Questions:
         self._log = log
         self._inbox = inbox
         self._name = name
-        self._waiting: dict[int, threading.Event] = {}
+        self._waiting: dict[int, _Waiting] = {}
 
     def owner(self, key: str) -> str | None:
         """See Others.owner."""
@@ -66,17 +74,16 @@ class Questions:
     def ask(self, owner: str, key: str, command: c.Command) -> int:
         """See Others.ask."""
         question = self._inbox.put(owner, stream_of(key), asking.encode_command(command))
-        answered = self._waiting[question] = threading.Event()
+        waiting = self._waiting[question] = _Waiting()
         deadline = time.monotonic() + ASK_TIMEOUT_S
         try:
             while time.monotonic() < deadline:
-                answered.wait(LOOK_S)
-                answered.clear()
-                outcome = self._outcome(question)
-                if isinstance(outcome, Moved):
+                if not waiting.answered.wait(LOOK_S):
+                    waiting.outcome = self._outcome(question)
+                if isinstance(waiting.outcome, Moved):
                     raise OwnerGone(question, owner)
-                if outcome is not None:
-                    return asking.seq_of(outcome)
+                if waiting.outcome is not None:
+                    return asking.seq_of(waiting.outcome)
                 if not self._inbox.is_alive(owner):
                     raise OwnerGone(question, owner)
         finally:
@@ -93,10 +100,13 @@ class Questions:
         return asking.seq_of(outcome)
 
     def look(self) -> None:
-        """Have everybody who waits look for an answer."""
-        for answered in list(self._waiting.values()):
-            answered.set()
+        """Look for the answers to all that is waited for, at once."""
+        waiting = self._waiting.copy()
+        if waiting:
+            for question, body in self._inbox.answers(list(waiting)).items():
+                waiting[question].outcome = asking.decode_outcome(body)
+                waiting[question].answered.set()
 
-    def _outcome(self, question: int) -> Done | Refused | Moved | Unavailable | None:
+    def _outcome(self, question: int) -> Outcome | None:
         body = self._inbox.answers([question]).get(question)
         return None if body is None else asking.decode_outcome(body)

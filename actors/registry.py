@@ -1,5 +1,6 @@
 """Session key -> the actor here: started when needed, stopped when idle."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
@@ -241,19 +242,27 @@ class SessionRegistry:
         if self.draining:
             raise Draining
         self.state(key)  # raises before anything is loaded for a session that is not there
-        if self._others is not None:
-            loaded = self._sessions.follow(key, self.log)
-        else:
-            loaded = self.load(key)
-        if loaded.feed.state is None:
-            found: list[Loaded] = []
-            self.ask_here(key, Ready(), found.append)
-            loaded = found[-1]  # the one that answered
+        loaded = self._readable(key)
         reader = loaded.feed.reader()
         state = loaded.feed.state
         assert state is not None
         reader.after = state.version
         return state, reader
+
+    def _readable(self, key: str) -> Loaded:
+        """Return a session that has its state, from its actor here or followed in the log."""
+        for _attempt in range(RESTARTS_MAX):
+            if self._others is not None:
+                loaded = self._sessions.follow(key, self.log)
+            else:
+                loaded = self.load(key)
+            if loaded.feed.state is not None:
+                return loaded
+            found: list[Loaded] = []
+            with contextlib.suppress(OwnedElsewhereError, LeaseLostError):  # then it is followed
+                self.ask_here(key, Ready(), found.append)
+                return found[-1]  # the one that answered
+        raise StoreUnavailableError(f"Session {key} goes from process to process; try again.")
 
     def _is_owned(self, key: str) -> bool:
         loaded = self._sessions.get(key)

@@ -1,20 +1,23 @@
 """What is due to the sessions of a process, whoever asks for them: by the clock, or at its end."""
 
 import contextlib
+import itertools
 import logging
+import operator
 import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from actors.errors import SessionNotFound, TooManySessions
-from actors.loaded import LoadedSessions
+from actors.errors import TooManySessions
+from actors.loaded import Loaded, LoadedSessions
 from actors.mailbox import CheckOwned, LetGo, Passivate
-from actors.replay import STREAM_PREFIX
+from actors.replay import STREAM_PREFIX, stream_of
 from actors.session import commands as c
 from actors.timers import Timers
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog
+from persistence.records import StoredEvent
 
 DRAIN_POLL_S = 0.02
 SWEEP_S = 60.0
@@ -86,12 +89,23 @@ class Upkeep:
 
     def follow(self, rows: Sequence[int] | None) -> None:
         """Feed the followed sessions that somebody reads: those of the rows, or all."""
-        for loaded in self._sessions.watched(rows):
-            try:
-                loaded.catch_up(self._log)
-            except (CorruptLogError, SessionNotFound):
-                logger.exception("Session %s can't be followed.", loaded.key)
-                self._sessions.drop(loaded)
+        watched = {each.feed.row: each for each in self._sessions.watched(rows)}
+        while watched:
+            stored = self._log.read_streams({row: each.feed.seq for row, each in watched.items()})
+            grown = {
+                row: [event for _row, event in events]
+                for row, events in itertools.groupby(stored, key=operator.itemgetter(0))
+            }
+            watched = {row: watched[row] for row in grown}
+            for row, loaded in watched.items():
+                self._feed(loaded, grown[row])
+
+    def _feed(self, loaded: Loaded, stored: Sequence[StoredEvent]) -> None:
+        try:
+            loaded.feed_on(stream_of(loaded.key), stored)
+        except CorruptLogError:
+            logger.exception("Session %s can't be followed.", loaded.key)
+            self._sessions.drop(loaded)
 
     def check_owned(self, rows: Sequence[int] | None) -> None:
         """Have the sessions stop that others own by now: of those of the rows, or of all."""
