@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-virtualenv
 
-.PHONY: install serve test test-all fuzz check format bench lock clean
+.PHONY: install serve test test-all test-faults fuzz check format bench lock clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ test: $(INSTALLED_DEV)
 test-all: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
 	TEST_TWO_PROCESSES=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/acceptance
+
+# Faults again and again, over every store and worker class; takes about an hour.
+test-faults: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults
 
 # Requests made up from /openapi.json; FUZZ_EXAMPLES of each kind for each operation.
 fuzz: $(INSTALLED_DEV)

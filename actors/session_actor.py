@@ -1,5 +1,6 @@
 """One session's actor: decide, append, install, publish; nothing else."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -338,10 +339,9 @@ class SessionActor(pykka.ThreadingActor):
     def _let_go(self) -> None:
         if self._state.processing and not self._state.resumable:
             return
-        try:
+        with contextlib.suppress(PersistenceError):  # then the process's lease ends by itself
             self._around.writer.submit(Release(self._require_head())).result()
-        finally:
-            self._halt()
+        self._halt()
 
     def _check_owned(self) -> None:
         head = self._around.log.head(stream_of(self._key))

@@ -9,7 +9,7 @@ from actors.feed import FeedClosedError
 from actors.session import commands as c
 from actors.tail import Tail
 from web.bootstrap import Gateway
-from web.errors import Problem, problem_of
+from web.errors import RETRY_AFTER_S, Problem, problem_of
 from web.inputs import ChatPrompt
 from web.outcome import Outcome
 from web.requests import with_idempotency_key
@@ -83,7 +83,9 @@ def answer_when_done(
         response.data = body_of(needed)
         return
     if outcome.error is not None:
-        problem = Problem(outcome.status or 503, outcome.error)
+        status = outcome.status or 503
+        headers = {"Retry-After": RETRY_AFTER_S} if status == 503 else {}
+        problem = Problem(status, outcome.error, headers=headers)
         raise _as_result(problem, key, outcome.response)
     response.data = body_of(PromptResult(ok=True, response=outcome.response, session_key=key))
 

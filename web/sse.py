@@ -1,6 +1,6 @@
 """Server-sent events: one frame for each event of the log, its id the event's seq."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ CONTENT_TYPE = "text/event-stream"
 RETRY_MS = 1_000
 OPENING = f"\nretry: {RETRY_MS}\n\n".encode()
 HEARTBEAT = b": heartbeat\n\n"
+WRITE_BYTES = 64 * 1024
 
 Fields = dict[str, Any]
 
@@ -51,6 +52,20 @@ class Frames:
     def _snapshot(self, state: SessionState) -> Fields:
         summary = with_model(summary_of(state), self._resolve)
         return {"sessionKey": state.key, "snapshot": summary}
+
+
+def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the frames in pieces of a write each: a slow reader holds no more than one of them."""
+    gathered: list[bytes] = []
+    size = 0
+    for frame in frames:
+        gathered.append(frame)
+        size += len(frame)
+        if size >= WRITE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
 
 
 def _frame(seq: int, fields: Fields) -> bytes:

@@ -14,7 +14,7 @@ from web.errors import Problem
 from web.inputs import EventsQuery, ResumeHeaders, seq_of
 from web.operations import EVENT_STREAM, READ, operation
 from web.resources.base import Resource
-from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT, OPENING, Frames
+from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT, OPENING, Frames, pieces
 from web.streams import StreamSlot, bounded_writes
 
 
@@ -62,6 +62,8 @@ class EventsResource(Resource):
                 batch = tail.next(self._gateway.settings.heartbeat_s)
             except FeedClosedError:
                 return
-            yield b"".join([frame(committed) for committed in batch]) or HEARTBEAT
+            if not batch:
+                yield HEARTBEAT
+            yield from pieces(map(frame, batch))
             if batch and isinstance(batch[-1].event, SessionDeleted):
                 return
