@@ -53,6 +53,9 @@ class Statements:
     answer: str
     """answer; id of the row in the inbox."""
 
+    lock_stream = ""
+    """stream_id. Has whoever else claims the stream wait, where several may."""
+
     find_end = "SELECT 0, coalesce(max(position), 0) FROM events"
     """-> the fields of the Cursor of the newest event."""
 

@@ -179,12 +179,10 @@ class SqlEventLog(LogReader):
         try:
             return self._retried(batch)
         except _HeadMovedError:  # find out whose, and write the rest
-            stale = {
-                index: error for index, error in enumerate(map(self._staleness, batch)) if error
-            }
-        rest = [write for index, write in enumerate(batch) if index not in stale]
+            stale = self._staleness(batch)
+        rest = [write for write, error in zip(batch, stale, strict=True) if error is None]
         written = iter(self._write_rest(rest))
-        return [stale.get(index) or next(written) for index in range(len(batch))]
+        return [error or next(written) for error in stale]
 
     def _write_rest(self, batch: Sequence[Write]) -> list[Outcome]:
         """Write at once what was not stale a moment ago, or one by one."""
@@ -208,11 +206,15 @@ class SqlEventLog(LogReader):
                 return self._write_all(batch)
         raise StoreUnavailableError("The database undoes what is written, again and again.")
 
-    def _staleness(self, write: Write) -> PersistenceError | None:
-        """Return why a write can't be carried out any more, None where it may be."""
-        if isinstance(write, Claim):
-            return None
-        expected, found = write.head, self.head(write.head.stream_id)
+    def _staleness(self, batch: Sequence[Write]) -> list[PersistenceError | None]:
+        """Return for each write why it can't be carried out any more, None where it may be."""
+        expected = [None if isinstance(write, Claim) else write.head for write in batch]
+        found = self.heads([head.row for head in expected if head is not None])
+        return [
+            None if head is None else self._stale(head, found.get(head.row)) for head in expected
+        ]
+
+    def _stale(self, expected: Head, found: Head | None) -> PersistenceError | None:
         if found is None or found.epoch != expected.epoch or found.version > expected.version:
             return self._conflict(expected, found)
         return None
@@ -304,6 +306,8 @@ class SqlEventLog(LogReader):
         sql, name, owner = self._sql, claim.stream_id, claim.owner
         cursor.execute(sql.insert_stream, (name, GENESIS_HASH, owner, b""))
         if cursor.rowcount == 0:
+            if sql.lock_stream:
+                cursor.execute(sql.lock_stream, (name,))
             cursor.execute(sql.take_over, (owner, name, owner))
             cursor.execute(sql.find_owner, (name,))
             found: Any = cursor.fetchone()

@@ -38,6 +38,15 @@ class LogReader:
             row = connection.exec_driver_sql(self._sql.find_head, (stream_id,)).one_or_none()
         return None if row is None else Head(*row)
 
+    def heads(self, rows: Sequence[int]) -> dict[int, Head]:
+        """Return where the streams of these rows end."""
+        columns = streams.c
+        query = sa.select(
+            columns.id, columns.stream_id, columns.version, columns.hash, columns.epoch
+        ).where(columns.id.in_(rows))
+        with translated_errors(), self._reader.connect() as connection:
+            return {row.id: Head(*row) for row in connection.execute(query)}
+
     def read(
         self,
         head: Head,

@@ -137,6 +137,10 @@ def _quoted(role: str) -> str:
 class PostgresStatements(Statements):
     """PostgreSQL's statements; a transaction begins by itself."""
 
+    # Without it, who comes second would judge the owner that the first one took over from: the
+    # update waits, but looks for a living owner in what it saw before.
+    lock_stream = "SELECT id FROM streams WHERE stream_id = %s FOR UPDATE"
+
     find_end = (
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807"
     )

@@ -59,7 +59,7 @@ class Gateway:
         self._log_handler = LogLinesHandler(self.log_lines)
         logging.getLogger().addHandler(self._log_handler)
         self.memory = MemoryService(
-            self.log, self._store.memories, self._store.writer, lambda: self.settings, now_ms
+            self.log, self._store.memories, self._store.shared_writer, lambda: self.settings, now_ms
         )
         launcher = RunLauncher(
             self.log,
@@ -84,7 +84,7 @@ class Gateway:
             took_over=self.metrics.takeover,
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
-        self._actor = GatewayActor.start(self.log, self._store.writer, self._install)
+        self._actor = GatewayActor.start(self.log, self._store.shared_writer, self._install)
         self.streams = Slots(_streams_max(settings))
         self._row = 0
         self.ready = False

@@ -9,7 +9,7 @@ from actors.log_lines import LogLines
 from actors.others import Questions
 from actors.ownership import Ownership, Watch
 from persistence.engine import is_sqlite, parse_url, read_engine, side_engine, write_engine
-from persistence.event_log import EventLog
+from persistence.event_log import EventLog, SqlEventLog
 from persistence.fail_points import log_class
 from persistence.group_commit import GroupCommit, WriteObserver
 from persistence.inbox import Inbox
@@ -63,11 +63,12 @@ class Store:
             self._unlock()
             raise
         if self._lock is None:
-            self._shared = _Shared(url, name, self.log, settings.lease_s, watches, log_lines)
-            self.ownership = self._shared.ownership
+            self._shared = _Shared(url, name, self.log, reader, settings, observers)
+            self.ownership = self._shared.owned_by(watches, log_lines)
             observers = (*observers, self._shared.announcer)
         self.writer = GroupCommit(self.log, observers=observers)
         self.writer.start()
+        self.shared_writer = self.writer if self._shared is None else self._shared.writer
 
     def close(self) -> None:
         """Write what is queued and let the next process have what this one had."""
@@ -90,25 +91,40 @@ class _Shared:
         url: sa.URL,
         name: str,
         log: EventLog,
-        lease_s: float,
-        watches: Sequence[Watch],
-        log_lines: LogLines,
+        reader: sa.Engine,
+        settings: Settings,
+        observers: Sequence[WriteObserver],
     ) -> None:
         self._engine = side_engine(url)
-        inbox = Inbox(self._engine, name)
+        self._inbox = Inbox(self._engine, name)
+        self._questions = Questions(log, self._inbox, name)
+        self._leases = Leases(url, name, lease_s=settings.lease_s)
+        self._lease_s = settings.lease_s
+        self._ownership: Ownership | None = None
         self.announcer = Announcer(self._engine, name)
-        self.ownership = Ownership(
-            Leases(url, name, lease_s=lease_s),
-            inbox,
-            Questions(log, inbox, name),
-            lease_s=lease_s,
+        self.announcer.start()
+        self._log = SqlEventLog(write_engine(url), reader, lease_s=settings.lease_s)
+        self.writer = GroupCommit(self._log, observers=(*observers, self.announcer))
+        self.writer.start()
+
+    def owned_by(self, watches: Sequence[Watch], log_lines: LogLines) -> Ownership:
+        """Take the lease by which this process owns sessions. Raises StoreUnavailableError."""
+        self._ownership = Ownership(
+            self._leases,
+            self._inbox,
+            self._questions,
+            lease_s=self._lease_s,
             watches=watches,
             log_lines=log_lines,
         )
-        self.ownership.connect()
-        self.announcer.start()
+        self._ownership.connect()
+        return self._ownership
 
     def close(self) -> None:
-        self.ownership.close()
+        """Write and tell what is left, and let others own what is owned here."""
+        self.writer.close()
+        if self._ownership is not None:
+            self._ownership.close()
         self.announcer.close()
+        self._log.close()
         self._engine.dispose()
