@@ -594,10 +594,11 @@ def _finish(connection: psycopg.Connection, head: Head) -> None:
 # Who owns a stream
 
 
-def _held_up(go_on: threading.Event) -> Caller:
-    """A commit that waits for somebody."""
+def _held_up(reached: threading.Event, go_on: threading.Event) -> Caller:
+    """A commit that waits for somebody, once all that it commits is written."""
 
     def commit_in(commit: Callable[[], T]) -> T:
+        reached.set()
         assert go_on.wait(DEADLINE_S)
         return commit()
 
@@ -612,11 +613,11 @@ def test_of_two_claims_at_once_one_is_first(store: Store, stream_id: str, alive:
         store.live("first", "second")
     before = store.log.head(stream_id)
     epoch = before.epoch if before else 0
-    go_on = threading.Event()
-    one, other = store.open(_held_up(go_on)), store.open()
+    written, go_on = threading.Event(), threading.Event()
+    one, other = store.open(_held_up(written, go_on)), store.open()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(one.write, [Claim(stream_id, "first")])
-        wait_until(lambda: _in_transaction(store))
+        assert written.wait(DEADLINE_S)
         second = pool.submit(other.write, [Claim(stream_id, "second")])
         store.wait_for_waiting()
         go_on.set()
