@@ -96,16 +96,17 @@ class Upkeep:
                 row: [event for _row, event in events]
                 for row, events in itertools.groupby(stored, key=operator.itemgetter(0))
             }
-            watched = {row: watched[row] for row in grown}
-            for row, loaded in watched.items():
-                self._feed(loaded, grown[row])
+            watched = {row: watched[row] for row in grown if self._feed(watched[row], grown[row])}
 
-    def _feed(self, loaded: Loaded, stored: Sequence[StoredEvent]) -> None:
+    def _feed(self, loaded: Loaded, stored: Sequence[StoredEvent]) -> bool:
+        """Feed a session; False when it can't be followed any further."""
         try:
             loaded.feed_on(stream_of(loaded.key), stored)
         except CorruptLogError:
             logger.exception("Session %s can't be followed.", loaded.key)
             self._sessions.drop(loaded)
+            return False
+        return True
 
     def check_owned(self, rows: Sequence[int] | None) -> None:
         """Have the sessions stop that others own by now: of those of the rows, or of all."""
