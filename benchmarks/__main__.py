@@ -8,13 +8,17 @@ from benchmarks._measure import Result, table
 
 NAMES = (
     "appends",
+    "chain",
+    "checkpoints",
     "postgres",
     "processes",
     "replay",
+    "verify",
     "deltas",
     "http",
     "fanout",
     "history",
+    "time_travel",
     "memory",
     "recall",
 )

@@ -170,7 +170,7 @@ class Bare:
         self._version += 1
         events, heads = [], []
         for stream in self._rows:
-            salt, digest, link = os.urandom(16), os.urandom(32), os.urandom(32)
+            salt, digest, link = os.urandom(16), b"", os.urandom(32)
             at = time.time_ns() // 1_000
             envelope = (EVENT.type, 1, at, EVENT.principal, EVENT.correlation_id, 1)
             events.append((stream, version + 1, *envelope, PAYLOAD, salt, digest, link))

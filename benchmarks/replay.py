@@ -53,11 +53,12 @@ def _build(log: EventLog, events: int) -> Head:
     number = 0
     while builder.state.version < events:
         number += 1
-        _prompt(builder, f"prompt-{number}")
+        prompt(builder, f"prompt-{number}")
     return builder.flush()
 
 
-def _prompt(builder: Builder, prompt_id: str) -> None:
+def prompt(builder: Builder, prompt_id: str) -> None:
+    """Carry out a prompt whose answer comes in deltas."""
     builder.now_ms += 1_000
     at = builder.now_ms
     delta = (TextDelta(0, DELTA),)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from persistence.records import Cursor, StoredEvent
+from persistence.records import Cursor, Erasure, StoredEvent
 from persistence.schema import PAGED, events, inbox, snapshots, streams
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class Statements:
 
     find_owner: str
     """stream_id -> owner."""
+
+    raise_epoch: str
+    """epoch; row."""
 
     release: str
     """row, epoch."""
@@ -110,6 +113,15 @@ class Statements:
         )
         return statement, (after.position, *types, limit)
 
+    def erased(self, erasure: Erasure) -> tuple[str, tuple[object, ...]]:
+        """Return what finds the payloads to erase, with parameters: seq, salt, payload."""
+        typed = f" AND type IN ({', '.join('?' for _ in erasure.types)})" if erasure.types else ""
+        statement = (
+            "SELECT seq, salt, payload FROM events"  # noqa: S608 - made of constants
+            f" WHERE stream = ? AND seq BETWEEN ? AND ? AND payload IS NOT NULL{typed}"
+        )
+        return statement, (erasure.row, erasure.first, erasure.last, *erasure.types)
+
     def is_rolled_back(self, error: BaseException) -> bool:  # noqa: ARG002 - PostgreSQL's has some
         """Tell whether a transaction is certainly undone, and may be tried again at once."""
         return False
@@ -166,6 +178,11 @@ class Statements:
             .where(named, columns.owner.is_distinct_from(sa.bindparam("me")))
             .where(self.nobody_owns(columns.owner))
             .values(owner=sa.bindparam("new_owner"), epoch=columns.epoch + sa.literal_column("1"))
+        )
+        self.raise_epoch = self._compile(
+            sa.update(streams)
+            .where(columns.id == sa.bindparam("row"))
+            .values(epoch=sa.bindparam("new_epoch"))
         )
         self.release = self._compile(
             sa.update(streams)

@@ -122,6 +122,7 @@ def _settle_sqlite(engine: sa.Engine, *, query_only: bool) -> None:
             "foreign_keys = ON",
             "recursive_triggers = ON",  # or INSERT OR REPLACE slips past the delete trigger
             f"query_only = {'ON' if query_only else 'OFF'}",
+            "secure_delete = ON",  # what is erased is overwritten
         ):
             connection.execute(f"PRAGMA {pragma}")
 

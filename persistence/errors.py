@@ -37,6 +37,10 @@ class SchemaMismatchError(PersistenceError):
     """The database's schema is not the one this program was written for."""
 
 
+class SchemaOutdatedError(SchemaMismatchError):
+    """The database's schema is older; migrating it helps."""
+
+
 class CorruptLogError(PersistenceError):
     """A stored event contradicts the log.
 
@@ -47,3 +51,8 @@ class CorruptLogError(PersistenceError):
         super().__init__(f"{stream_id} is damaged at seq {seq}: {problem}")
         self.stream_id = stream_id
         self.seq = seq
+        self.problem = problem
+
+
+class ProofError(PersistenceError):
+    """A Merkle proof, or a signature over a tree, does not hold; the message says why."""

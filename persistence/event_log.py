@@ -1,15 +1,19 @@
 """The event log: what any store must do, and the store in an SQL database."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from persistence import chain
+from persistence._beside import Beside
+from persistence._heads import head_row, stray_heads
+from persistence._sealing import Sealing
 from persistence.engine import statements_for, translated_errors
 from persistence.errors import (
     ConflictError,
@@ -31,13 +35,15 @@ from persistence.records import (
     Head,
     Release,
     Reproject,
+    Restore,
     Snapshot,
     StoredEvent,
     StreamEntry,
     TailedEvent,
     Write,
 )
-from persistence.schema import events, streams
+from persistence.scrubbing import scrub
+from persistence.vault import Vault
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPICursor
@@ -93,8 +99,9 @@ class EventLog(Protocol):
         limit: int = 100,
         prefix: str = "",
         active: bool | None = None,
+        listed: bool = True,
     ) -> list[StreamEntry]:
-        """Return the listed streams by age, the oldest first; all, or only the (in)active."""
+        """Return the (un)listed streams by age, the oldest first; all, or only the (in)active."""
 
     def active(self, prefix: str = "") -> list[str]:
         """Return the ids of the streams that have work to carry on with."""
@@ -135,6 +142,8 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
+logger = logging.getLogger(__name__)
+
 RETRIES_MAX = 3
 """How often a batch that the database has undone by itself is tried again."""
 
@@ -152,8 +161,8 @@ class _UndoneError(Exception):
 class SqlEventLog(LogReader):
     """The log in an SQL database, by one writing engine and one for reads.
 
-    ``commit_in`` runs the commit, the only step that waits for the disk. Clock and randomness
-    are parameters. Implements EventLog.
+    ``commit_in`` runs the commit, the only step that waits for the disk. With a ``vault`` what is
+    stored is encrypted. Clock and randomness are parameters. Implements EventLog.
     """
 
     def __init__(
@@ -165,17 +174,40 @@ class SqlEventLog(LogReader):
         lease_s: float = LEASE_S,
         clock_us: Callable[[], int] = now_us,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        vault: Vault | None = None,
     ) -> None:
-        super().__init__(reader, statements_for(writer.dialect, lease_s))
+        super().__init__(reader, statements_for(writer.dialect, lease_s), vault)
+        self._sealing = None if vault is None else Sealing(vault)
         self._writer = writer
         self._commit_in = commit_in
         self._clock_us = clock_us
         self._random_bytes = random_bytes
         self._projection = Projection(writer.dialect)
+        self._beside = Beside(writer.dialect, self._sql)
         self._connection: PoolProxiedConnection | None = None
+        self.unscrubbed = False
+        """Whether the database's own files may still hold something that was erased."""
 
     def write(self, batch: Sequence[Write]) -> list[Outcome]:
         """See EventLog.write."""
+        sealed = batch if self._sealing is None else self._sealing.sealed(batch)
+        outcomes = self._write(sealed)
+        if self._sealing is not None:
+            self._sealing.committed(sealed, outcomes)
+        if any(isinstance(write, Append) and write.erasures for write in batch):
+            self.unscrubbed = True
+        if self.unscrubbed and self._writer.dialect.name == "sqlite":
+            self._scrub()
+        return outcomes
+
+    def _scrub(self) -> None:
+        """Try to leave no trace of what was erased; the next write tries again."""
+        try:
+            self.unscrubbed = not scrub(self._connection, self._commit_in)
+        except self._sql.driver_error:  # what was written is durable all the same
+            logger.exception("What was erased may be in the write-ahead log still.")
+
+    def _write(self, batch: Sequence[Write]) -> list[Outcome]:
         try:
             return self._retried(batch)
         except _HeadMovedError:  # find out whose, and write the rest
@@ -197,7 +229,7 @@ class SqlEventLog(LogReader):
         try:
             return self._retried([write])[0]
         except _HeadMovedError:
-            assert not isinstance(write, Claim)
+            assert not isinstance(write, Claim | Restore)
             return self._conflict(write.head, self.head(write.head.stream_id))
 
     def _retried(self, batch: Sequence[Write]) -> list[Outcome]:
@@ -208,7 +240,7 @@ class SqlEventLog(LogReader):
 
     def _staleness(self, batch: Sequence[Write]) -> list[PersistenceError | None]:
         """Return for each write why it can't be carried out any more, None where it may be."""
-        expected = [None if isinstance(write, Claim) else write.head for write in batch]
+        expected = [None if isinstance(write, Claim | Restore) else write.head for write in batch]
         found = self.heads([head.row for head in expected if head is not None])
         return [
             None if head is None else self._stale(head, found.get(head.row)) for head in expected
@@ -231,19 +263,23 @@ class SqlEventLog(LogReader):
             for write in batch:
                 if isinstance(write, Append):
                     stored, head = chain.extend(write.head, write.events, recorded_at, salts)
+                    if self._sealing is not None:
+                        stored = self._sealing.events(head.stream_id, stored)
                     event_rows.extend([(head.row, *astuple(event)) for event in stored])
-                    head_rows.append(_head_row(write, head))
+                    head_rows.append(head_row(write, head))
                     heads.append(head)
-                    if write.rows:
+                    if write.rows or write.dropped:
                         self._move_heads(cursor, head_rows)  # a conflict is known before the work
-                        self._projection.update(cursor, head.row, write.rows)
+                        self._projection.update(cursor, head.row, write.rows, write.dropped)
                 else:
                     self._move_heads(cursor, head_rows)  # the write must see them
                     heads.append(self._write_other(cursor, write))
             self._move_heads(cursor, head_rows)
             if event_rows:
                 self._sql.insert_events(cursor, event_rows)
-            self._store_beside(cursor, batch)
+            for write in batch:
+                if isinstance(write, Append) and not self._beside.store(cursor, write):
+                    raise _HeadMovedError
         return heads
 
     @contextlib.contextmanager
@@ -289,10 +325,14 @@ class SqlEventLog(LogReader):
             f"not {expected.version}"
         )
 
-    def _write_other(self, cursor: "DBAPICursor", write: Claim | Release | Reproject) -> Outcome:
+    def _write_other(
+        self, cursor: "DBAPICursor", write: Claim | Release | Reproject | Restore
+    ) -> Outcome:
         """Carry out the write and return its outcome. Raises _HeadMovedError."""
         if isinstance(write, Claim):
             return self._claim(cursor, write)
+        if isinstance(write, Restore):
+            return self._restore(cursor, write)
         found = self._find_head(cursor, write.head.stream_id)
         if found is None or (found.version, found.epoch) != (write.head.version, write.head.epoch):
             raise _HeadMovedError
@@ -317,37 +357,33 @@ class SqlEventLog(LogReader):
         assert head is not None
         return head
 
+    def _restore(self, cursor: "DBAPICursor", restore: Restore) -> Outcome:
+        cursor.execute(self._sql.insert_stream, (restore.stream_id, GENESIS_HASH, None, b""))
+        if cursor.rowcount == 0:
+            return ConflictError(f"{restore.stream_id} is in the log already")
+        head = self._find_head(cursor, restore.stream_id)
+        assert head is not None
+        last = restore.events[-1]
+        moved = (last.seq, last.hash, *astuple(restore.summary), head.row, 0, 1)
+        self._move_heads(cursor, [moved])
+        cursor.execute(self._sql.raise_epoch, (last.epoch, head.row))
+        self._sql.insert_events(cursor, [(head.row, *astuple(event)) for event in restore.events])
+        self._projection.update(cursor, head.row, restore.rows)
+        for snapshot in restore.snapshots:
+            self._beside.store_snapshot(cursor, head.row, snapshot)
+        return replace(head, version=last.seq, hash=last.hash, epoch=last.epoch)
+
     def _find_head(self, cursor: "DBAPICursor", stream_id: str) -> Head | None:
         cursor.execute(self._sql.find_head, (stream_id,))
         found: Any = cursor.fetchone()
         return None if found is None else Head(*found)
-
-    def _store_beside(self, cursor: "DBAPICursor", batch: Sequence[Write]) -> None:
-        """Store what belongs to the events: snapshots, and answers to who asked for them.
-
-        Raises _HeadMovedError for a question that has its answer.
-        """
-        for write in batch:
-            if not isinstance(write, Append):
-                continue
-            for answer in write.answers:
-                cursor.execute(self._sql.answer, (answer.body, answer.id))
-                if cursor.rowcount != 1:  # it was answered before: nothing may happen twice
-                    raise _HeadMovedError
-            if write.snapshot is not None:
-                snapshot = write.snapshot
-                cursor.execute(self._sql.delete_snapshot, (write.head.row, snapshot.seq))
-                cursor.execute(
-                    self._sql.insert_snapshot,
-                    (write.head.row, snapshot.seq, snapshot.state_version, snapshot.state),
-                )
 
     def reopen(self) -> None:
         """See EventLog.reopen."""
         with translated_errors():
             self._drop_connection()
             with self._reader.connect() as connection:
-                stray = connection.execute(_stray_heads()).first()
+                stray = connection.execute(stray_heads()).first()
         if stray is not None:
             raise CorruptLogError(stray.stream_id, stray.version, "the head is not the last event")
 
@@ -361,31 +397,3 @@ class SqlEventLog(LogReader):
             self._connection.invalidate()
             self._connection = None
         self._writer.dispose()
-
-
-def _head_row(write: Append, head: Head) -> tuple[object, ...]:
-    return (
-        head.version,
-        head.hash,
-        write.summary.listed,
-        write.summary.active,
-        write.summary.body,
-        head.row,
-        write.head.version,
-        write.head.epoch,
-    )
-
-
-def _stray_heads() -> sa.Select[tuple[str, int]]:
-    last = (
-        sa.select(events.c.hash)
-        .where(events.c.stream == streams.c.id, events.c.seq == streams.c.version)
-        .scalar_subquery()
-    )
-    beyond = (
-        sa.select(events.c.seq)
-        .where(events.c.stream == streams.c.id, events.c.seq > streams.c.version)
-        .exists()
-    )
-    wrong = (streams.c.version > 0) & (sa.func.coalesce(last, b"") != streams.c.hash)
-    return sa.select(streams.c.stream_id, streams.c.version).where(wrong | beyond).limit(1)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from persistence.errors import (
 )
 from persistence.event_log import now_us
 from persistence.memories import latest
+from persistence.merkle import Place
 from persistence.records import (
     GENESIS_HASH,
     SHARED,
@@ -22,10 +23,15 @@ from persistence.records import (
     Append,
     Claim,
     Cursor,
+    EpisodeRow,
+    Erasure,
     Head,
+    Leaf,
     Release,
     Reproject,
+    Restore,
     Row,
+    RowKey,
     Snapshot,
     StoredEvent,
     StreamEntry,
@@ -34,10 +40,11 @@ from persistence.records import (
     Write,
 )
 from persistence.schema import PAGED_TYPES
+from persistence.tree import Found
 
 
 class _Stream:
-    def __init__(self, head: Head, owner: str) -> None:
+    def __init__(self, head: Head, owner: str | None) -> None:
         self.head = head
         self.owner: str | None = owner
         self.events: list[StoredEvent] = []
@@ -65,7 +72,9 @@ class InMemoryEventLog:
         self._is_alive = is_alive
         self._answer = answer
         self._streams: dict[str, _Stream] = {}
-        self._tail: list[tuple[str, StoredEvent]] = []
+        self._tail: list[tuple[_Stream, int]] = []
+        self._leaves: list[Leaf] = []
+        self._nodes: dict[tuple[int, int], bytes] = {}
         self._lock = threading.Lock()
 
     def write(self, batch: Sequence[Write]) -> list[Head | PersistenceError]:
@@ -77,6 +86,8 @@ class InMemoryEventLog:
             return [
                 self._claim(write)
                 if isinstance(write, Claim)
+                else self._restore(write)
+                if isinstance(write, Restore)
                 else self._write_to(write, recorded_at, salts)
                 for write in batch
             ]
@@ -109,17 +120,49 @@ class InMemoryEventLog:
             self._append(stream, write, recorded_at, salts)
         return stream.head
 
+    def _restore(self, restore: Restore) -> Head | PersistenceError:
+        if restore.stream_id in self._streams:
+            return ConflictError(f"{restore.stream_id} is in the log already")
+        last = restore.events[-1]
+        row = len(self._streams) + 1
+        head = Head(row, restore.stream_id, last.seq, last.hash, last.epoch)
+        stream = self._streams[restore.stream_id] = _Stream(head, None)
+        stream.events.extend(restore.events)
+        stream.summary = restore.summary
+        stream.rows = latest(restore.rows)
+        stream.snapshots = {each.seq: each for each in restore.snapshots}
+        self._tail.extend([(stream, event.seq) for event in restore.events])
+        return head
+
+    def _erase(self, erasure: Erasure) -> None:
+        stream = next(each for each in self._streams.values() if each.head.row == erasure.row)
+        for index in range(max(erasure.first, 1) - 1, min(erasure.last, len(stream.events))):
+            event = stream.events[index]
+            if event.payload is None or event.salt is None:
+                continue
+            if not erasure.types or event.type in erasure.types:
+                digest = event.payload_digest or chain.digest_of(event.salt, event.payload)
+                stream.events[index] = msgspec.structs.replace(
+                    event, payload=None, salt=None, payload_digest=digest
+                )
+        if erasure.snapshots:
+            stream.snapshots.clear()
+
     def _append(
         self, stream: _Stream, write: Append, recorded_at: int, salts: Iterator[bytes]
     ) -> None:
         stored, stream.head = chain.extend(stream.head, write.events, recorded_at, salts)
         stream.events.extend(stored)
-        self._tail.extend([(write.head.stream_id, event) for event in stored])
+        self._tail.extend([(stream, event.seq) for event in stored])
         stream.summary = write.summary
+        for erasure in write.erasures:
+            self._erase(erasure)
         if write.snapshot is not None:
             stream.snapshots[write.snapshot.seq] = write.snapshot
-        if write.rows:
-            stream.rows = latest((*stream.rows, *write.rows))
+        if write.rows or write.dropped:
+            stream.rows = latest((*_without(stream.rows, write.dropped), *write.rows))
+        self._leaves.extend(write.leaves)
+        self._nodes.update({(each.level, each.index): each.hash for each in write.nodes})
         for answer in write.answers:
             self._answer(answer)
 
@@ -167,12 +210,13 @@ class InMemoryEventLog:
         limit: int = 100,
         prefix: str = "",
         active: bool | None = None,
+        listed: bool = True,
     ) -> list[StreamEntry]:
         """See EventLog.entries."""
         return [
             StreamEntry(stream.head.row, stream_id, stream.summary)
             for stream_id, stream in self._streams.items()
-            if stream.summary.listed
+            if stream.summary.listed == listed
             and stream.head.row > after_row
             and stream_id.startswith(prefix)
             and active in (None, stream.summary.active)
@@ -223,9 +267,9 @@ class InMemoryEventLog:
     ) -> list[TailedEvent]:
         """See EventLog.tail."""
         found = [
-            TailedEvent(Cursor(0, position), stream_id, event)
-            for position, (stream_id, event) in enumerate(self._tail, start=1)
-            if position > after.position and (not types or event.type in types)
+            TailedEvent(Cursor(0, position), stream.head.stream_id, stream.events[seq - 1])
+            for position, (stream, seq) in enumerate(self._tail, start=1)
+            if position > after.position and (not types or stream.events[seq - 1].type in types)
         ]
         return found[:limit]
 
@@ -235,3 +279,54 @@ class InMemoryEventLog:
 
     def close(self) -> None:
         """See EventLog.close."""
+
+
+class InMemoryTree:
+    """The tree of a log without a database. Implements Tree."""
+
+    def __init__(self, log: InMemoryEventLog) -> None:
+        self._log = log
+
+    def counts(self) -> tuple[int, int]:
+        """See Tree.counts."""
+        return len(self._log._leaves), len(self._log._nodes)
+
+    def nodes(self, places: Sequence[Place]) -> dict[Place, bytes]:
+        """See Tree.nodes."""
+        return {place: self._log._nodes[place] for place in places if place in self._log._nodes}
+
+    def leaves(self, first: int, limit: int) -> list[Leaf]:
+        """See Tree.leaves."""
+        return self._log._leaves[first : first + limit]
+
+    def newest_leaf(self, row: int, below: int) -> Leaf | None:
+        """See Tree.newest_leaf."""
+        of_row = [each for each in self._log._leaves[:below] if each.row == row]
+        return of_row[-1] if of_row else None
+
+    def moved(self, *, after_row: int = 0, limit: int) -> list[Head]:
+        """See Tree.moved."""
+        newest = {leaf.row: leaf.version for leaf in self._log._leaves}
+        heads = [stream.head for stream in self._log._streams.values()]
+        return [
+            head
+            for head in heads
+            if head.row > after_row and head.version > newest.get(head.row, 0)
+        ][:limit]
+
+    def found(self, ends: Sequence[tuple[str, int]]) -> list[Found]:
+        """See Tree.found."""
+        return [self._found(name, version) for name, version in ends]
+
+    def _found(self, name: str, version: int) -> Found:
+        stream = self._log._streams.get(name)
+        if stream is None:
+            return Found(None, None)
+        there = 0 < version <= len(stream.events)
+        return Found(stream.head, stream.events[version - 1].hash if there else None)
+
+
+def _without(rows: Iterable[Row], dropped: Iterable[RowKey]) -> list[Row]:
+    """Return the rows but those of the keys."""
+    keys = {(key.episode, key.id) for key in dropped}
+    return [row for row in rows if (isinstance(row, EpisodeRow), row.id) not in keys]

@@ -6,15 +6,17 @@ A lease says who should act for the streams that it owns. Who may write says the
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import sqlalchemy as sa
 
 from persistence.engine import translated_errors
 from persistence.errors import StoreUnavailableError
 from persistence.notices import CHANNEL, Notice, decoded
 from persistence.postgres import CONNECT_ARGUMENTS, FLEETING, NOW_US
+
+if TYPE_CHECKING:
+    import psycopg
 
 LOCK_CLASS = 0x5E55
 """The first number of the advisory locks that workers hold; the second is their row's id."""
@@ -43,6 +45,8 @@ class Leases:
 
     def connect(self) -> None:
         """Take the lease, on a connection of its own, and listen."""
+        import psycopg
+
         self.drop()
         with self._translated():
             connection = psycopg.connect(
@@ -102,12 +106,14 @@ class Leases:
 
     def drop(self) -> None:
         """Close the connection; the lock is free then."""
+        import psycopg
+
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 connection.close()
 
-    def _register(self, connection: psycopg.Connection[Any]) -> None:
+    def _register(self, connection: "psycopg.Connection[Any]") -> None:
         """Insert the row, with its lock taken before anybody can see it."""
         found: Any = connection.execute(
             "SELECT id, pg_try_advisory_lock(%s, id::integer) FROM workers WHERE name = %s",
@@ -127,13 +133,15 @@ class Leases:
             (found[0], self.name),
         )
 
-    def _require_connection(self) -> psycopg.Connection[Any]:
+    def _require_connection(self) -> "psycopg.Connection[Any]":
         if self._connection is None:
             raise StoreUnavailableError("There is no connection for this process's lease.")
         return self._connection
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        import psycopg
+
         try:
             with translated_errors(psycopg.Error):
                 yield

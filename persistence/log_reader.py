@@ -1,6 +1,6 @@
 """What is read of the event log in an SQL database."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from persistence.records import (
     TailedEvent,
 )
 from persistence.schema import snapshots, streams
+from persistence.vault import Vault
 
 READ_CHUNK_ROWS_MIN = 64
 READ_CHUNK_ROWS_MAX = 1_000
@@ -28,9 +29,12 @@ READ_CHUNK_ROWS_MAX = 1_000
 class LogReader:
     """The reading half of EventLog; each read is a statement of its own, or a few."""
 
-    def __init__(self, reader: sa.Engine, statements: Statements) -> None:
+    def __init__(
+        self, reader: sa.Engine, statements: Statements, vault: Vault | None = None
+    ) -> None:
         self._reader = reader
         self._sql = statements
+        self._vault = vault
 
     def head(self, stream_id: str) -> Head | None:
         """See EventLog.head."""
@@ -67,7 +71,7 @@ class LogReader:
             chunk = min(chunk * 4, READ_CHUNK_ROWS_MAX)
             rows = self._fetch(statement, head, low, high, size)
             for row in rows:
-                yield StoredEvent(*row)
+                yield self._event(head.stream_id, row)
             if len(rows) < size:
                 return
             left -= size
@@ -75,6 +79,10 @@ class LogReader:
                 high = rows[-1].seq
             else:
                 low = rows[-1].seq
+
+    def _event(self, stream_id: str | None, row: Iterable[Any]) -> StoredEvent:
+        event = StoredEvent(*row)
+        return event if self._vault is None else self._vault.open_event(stream_id, event)
 
     def _fetch(self, statement: str, head: Head, low: int, high: int, size: int) -> Sequence[Any]:
         with translated_errors(), self._reader.connect() as connection:
@@ -101,7 +109,10 @@ class LogReader:
         )
         with translated_errors(), self._reader.connect() as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else Snapshot(row.seq, row.state_version, row.state)
+        if row is None:
+            return None
+        state = row.state if self._vault is None else self._vault.open(head.stream_id, row.state)
+        return None if state is None else Snapshot(row.seq, row.state_version, state)
 
     def entries(
         self,
@@ -110,6 +121,7 @@ class LogReader:
         limit: int = 100,
         prefix: str = "",
         active: bool | None = None,
+        listed: bool = True,
     ) -> list[StreamEntry]:
         """See EventLog.entries."""
         query = (
@@ -120,7 +132,7 @@ class LogReader:
                 streams.c.active,
                 streams.c.summary,
             )
-            .where(streams.c.listed, streams.c.id > after_row)
+            .where(streams.c.listed == listed, streams.c.id > after_row)
             .where(_begins_with(prefix))
             .order_by(streams.c.id)
             .limit(limit)
@@ -130,9 +142,14 @@ class LogReader:
         with translated_errors(), self._reader.connect() as connection:
             rows = connection.execute(query).all()
         return [
-            StreamEntry(row.id, row.stream_id, Summary(row.listed, row.active, row.summary))
+            StreamEntry(row.id, row.stream_id, Summary(row.listed, row.active, body))
             for row in rows
+            if (body := self._body(row.stream_id, row.summary)) is not None
         ]
+
+    def _body(self, stream_id: str, stored: bytes) -> bytes | None:
+        """Return a summary's body, None where its key is destroyed."""
+        return stored if self._vault is None else self._vault.open(stream_id, stored)
 
     def active(self, prefix: str = "") -> list[str]:
         """See EventLog.active."""
@@ -167,7 +184,7 @@ class LogReader:
         statement, parameters = self._sql.read_streams(after)
         with translated_errors(), self._reader.connect() as connection:
             found = connection.exec_driver_sql(statement, parameters).fetchall()
-        return [(row, StoredEvent(*stored)) for row, *stored in found]
+        return [(row, self._event(None, stored)) for row, *stored in found]
 
     def end(self) -> Cursor:
         """See EventLog.end."""
@@ -182,7 +199,7 @@ class LogReader:
         with translated_errors(), self._reader.connect() as connection:
             found = connection.exec_driver_sql(statement, parameters).fetchall()
         return [
-            TailedEvent(Cursor(transaction, position), stream_id, StoredEvent(*stored))
+            TailedEvent(Cursor(transaction, position), stream_id, self._event(stream_id, stored))
             for transaction, position, stream_id, *stored in found
         ]
 

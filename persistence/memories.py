@@ -22,7 +22,7 @@ from persistence.ranking import (
     best,
     newest,
 )
-from persistence.records import EpisodeRow, MemoryRow, Row
+from persistence.records import EpisodeRow, MemoryRow, Row, RowKey
 from persistence.schema import episodes, memories
 
 if TYPE_CHECKING:
@@ -107,6 +107,12 @@ class TextIndex(Protocol):
     found: sa.CTE
     """What it finds: row, points and words, as ranking.best takes them; ``asked`` is given."""
 
+    def entries(self) -> str:
+        """Return the statement for what a stream's rows are found by: stream -> id, two columns."""
+
+    def entry(self, stream: int, text: str) -> tuple[object, ...]:
+        """Return the two columns that ``entries`` has for a row with this text."""
+
     def put(self, cursor: "DBAPICursor", row: int, stream: int, text: str | None) -> None:
         """Index the text for the row, or nothing."""
 
@@ -116,11 +122,14 @@ class TextIndex(Protocol):
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Forget the stream's rows up to an id, while the table still has them."""
 
+    def scrub(self, cursor: "DBAPICursor") -> None:
+        """Keep no word of what is not indexed any more."""
+
     def asked_for(self, stream: int, asked: Asked) -> str:
         """Return ``found``'s parameter ``asked``."""
 
 
-def _indexes_of(dialect: sa.Dialect) -> tuple[TextIndex, TextIndex]:
+def indexes_of(dialect: sa.Dialect) -> tuple[TextIndex, TextIndex]:
     """Return a database's indexes of memories and of episodes."""
     if dialect.name == "postgresql":
         return postgres_index.MEMORY_INDEX, postgres_index.EPISODE_INDEX
@@ -131,12 +140,23 @@ class Projection:
     """Writes streams' rows, inside the transactions of the log."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
-        memory_index, episode_index = _indexes_of(dialect)
+        memory_index, episode_index = indexes_of(dialect)
         self._memories = _TableWriter(dialect, RANKED_MEMORIES, memory_index)
         self._episodes = _TableWriter(dialect, RANKED_EPISODES, episode_index)
 
-    def update(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
-        """Write rows over those of the same ids; episodes that are now too old leave."""
+    def update(
+        self,
+        cursor: "DBAPICursor",
+        stream: int,
+        rows: Sequence[Row],
+        dropped: Sequence[RowKey] = (),
+    ) -> None:
+        """Write rows over those of the same ids; episodes that are now too old leave.
+
+        Of those that are ``dropped`` before that, nothing is left behind.
+        """
+        for writer, episode in ((self._memories, False), (self._episodes, True)):
+            writer.erase(cursor, stream, [key.id for key in dropped if key.episode == episode])
         has_episodes = False
         for row in sorted(latest(rows), key=_is_active):  # a key is given up before it is taken
             if isinstance(row, MemoryRow):
@@ -172,7 +192,7 @@ def _is_active(row: Row) -> bool:
     return isinstance(row, MemoryRow) and row.active
 
 
-def _text(row: Row) -> str | None:
+def found_by(row: Row) -> str | None:
     """Return the text by which a row is found; None: it isn't."""
     if isinstance(row, EpisodeRow):
         return row.text
@@ -191,32 +211,44 @@ class _TableWriter:
             sa.select(row_id, ranked.table.c.row).where(of_stream),
             sa.delete(ranked.table).where(of_stream, row_id <= sa.bindparam("last_id")),
             sa.select(sa.func.max(row_id)).where(of_stream),
+            sa.delete(ranked.table).where(of_stream, row_id == sa.bindparam("id")),
         )
-        self._put, self._find, self._find_all, self._drop, self._last_id = (
+        self._put, self._find, self._find_all, self._drop, self._last_id, self._erase = (
             str(statement.compile(dialect=dialect)) for statement in statements
         )
         self._index = index
-        self._values = _storable if dialect.name == "postgresql" else astuple
+        self._values = storable_row if dialect.name == "postgresql" else astuple
 
     def put(self, cursor: "DBAPICursor", stream: int, row: Row) -> None:
         """Write a row over the one of its id."""
         # RETURNING would tell the key, but at the cost of a savepoint, for which FTS5 flushes.
         cursor.execute(self._put, (stream, *self._values(row)))
         cursor.execute(self._find, (stream, row.id))
-        self._index.put(cursor, _only(cursor), stream, _text(row))
+        self._index.put(cursor, _only(cursor), stream, found_by(row))
 
     def fill(self, cursor: "DBAPICursor", stream: int, rows: Sequence[Row]) -> None:
         """Write the rows of a stream that has none, in few statements."""
         cursor.executemany(self._put, [(stream, *self._values(row)) for row in rows])
         cursor.execute(self._find_all, (stream,))
         key_of = dict(cursor.fetchall())
-        found_by = [(key_of[row.id], text) for row in rows if (text := _text(row)) is not None]
-        self._index.fill(cursor, stream, found_by)
+        texts = [(key_of[row.id], text) for row in rows if (text := found_by(row)) is not None]
+        self._index.fill(cursor, stream, texts)
 
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Delete the stream's rows up to an id."""
         self._index.drop(cursor, stream, last_id)
         cursor.execute(self._drop, (stream, last_id))
+
+    def erase(self, cursor: "DBAPICursor", stream: int, ids: Sequence[int]) -> None:
+        """Delete rows by their ids, and every word of them."""
+        if not ids:
+            return
+        for row_id in ids:
+            cursor.execute(self._find, (stream, row_id))
+            for (row,) in cursor.fetchall():
+                self._index.put(cursor, row, stream, None)
+                cursor.execute(self._erase, (stream, row_id))
+        self._index.scrub(cursor)
 
     def last_id(self, cursor: "DBAPICursor", stream: int) -> int:
         """Return the last id of a stream that has rows."""
@@ -224,7 +256,7 @@ class _TableWriter:
         return _only(cursor)
 
 
-def _storable(row: Row) -> tuple[object, ...]:
+def storable_row(row: Row) -> tuple[object, ...]:
     """Return the row's fields as PostgreSQL can hold them."""
     return tuple(
         postgres_index.storable(field) if isinstance(field, str) else field
@@ -257,7 +289,7 @@ class SqlMemories:
 
     def __init__(self, reader: sa.Engine) -> None:
         self._reader = reader
-        self._index, episode_index = _indexes_of(reader.dialect)
+        self._index, episode_index = indexes_of(reader.dialect)
         self._best = (
             best(RANKED_MEMORIES, self._index.found),
             best(RANKED_EPISODES, episode_index.found),

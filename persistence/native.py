@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+GIVE_WAY_S = 0.001
+
 T = TypeVar("T")
 
 QUICK_S = 0.003
@@ -122,6 +124,14 @@ def run_soon(function: Callable[[], object]) -> None:
         gevent.spawn(function)
     else:
         threading.Thread(target=function, daemon=True).start()
+
+
+def give_way() -> None:
+    """Let others have their turn in the midst of long work, those too that wait for a socket.
+
+    gevent looks at sockets only when every greenlet sleeps: a sleep of 0 is not enough.
+    """
+    time.sleep(GIVE_WAY_S)
 
 
 def start_native_thread(function: Callable[[], object]) -> None:

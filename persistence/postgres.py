@@ -19,7 +19,7 @@ from persistence._statements import (
     columns_of,
 )
 from persistence.errors import PersistenceError
-from persistence.records import Cursor
+from persistence.records import Cursor, Erasure
 from persistence.schema import events, streams, workers
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ RESERVED_ROLES = ("public", "none")
 """These mean everybody and nobody, in quotes too."""
 
 READ_ONLY = ("alembic_version",)
-APPENDED = ("events",)
+APPENDED = ("events", "leaves", "nodes")
+ERASED = ("payload", "salt", "payload_digest")
 NEVER_DELETED = ("streams",)
 CHANGED = (
     "snapshots",
@@ -97,6 +98,7 @@ def grants(role: str) -> list[str]:
         *_bare(name),
         f"GRANT SELECT ON {', '.join(READ_ONLY)} TO {name};",
         f"GRANT SELECT, INSERT ON {', '.join(APPENDED)} TO {name};",
+        f"GRANT UPDATE ({', '.join(ERASED)}) ON events TO {name};",
         f"GRANT SELECT, INSERT, UPDATE ON {', '.join(NEVER_DELETED)} TO {name};",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(CHANGED)} TO {name};",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name};",
@@ -112,7 +114,7 @@ def erasing_grants(role: str) -> list[str]:
     return [
         *_bare(name),
         f"GRANT SELECT ON events, streams TO {name};",
-        f"GRANT UPDATE (payload, salt) ON events TO {name};",
+        f"GRANT UPDATE ({', '.join(ERASED)}) ON events TO {name};",
     ]
 
 
@@ -193,6 +195,16 @@ class PostgresStatements(Statements):
         )
         place = (str(after.transaction), after.position)
         return statement, (*place, *([list(types)] if types else []), limit)
+
+    def erased(self, erasure: Erasure) -> tuple[str, tuple[object, ...]]:
+        """See Statements.erased."""
+        typed = " AND type = ANY(%s::text[])" if erasure.types else ""
+        statement = (
+            "SELECT seq, salt, payload FROM events"  # noqa: S608 - made of constants
+            f" WHERE stream = %s AND seq BETWEEN %s AND %s AND payload IS NOT NULL{typed}"
+        )
+        place = (erasure.row, erasure.first, erasure.last)
+        return statement, (*place, *([list(erasure.types)] if erasure.types else []))
 
     def is_rolled_back(self, error: BaseException) -> bool:
         """See Statements.is_rolled_back."""

@@ -44,7 +44,19 @@ class PostgresIndex:
             f"DELETE FROM {name} WHERE row IN"  # noqa: S608
             f" (SELECT row FROM {table} WHERE stream = %s AND id <= %s)"
         )
+        self._entries = (
+            f"SELECT {table}.id, {name}.text, {name}.pieces FROM {table}"  # noqa: S608
+            f" JOIN {name} ON {name}.row = {table}.row WHERE {table}.stream = %s"
+        )
         self.found = _found(name)
+
+    def entries(self) -> str:
+        """Return the statement for what a stream's rows are found by: stream -> id, two columns."""
+        return self._entries
+
+    def entry(self, stream: int, text: str) -> tuple[object, ...]:
+        """Return the two columns that ``entries`` has for a row with this text."""
+        return _indexed(0, stream, text)[1:]
 
     def put(self, cursor: "DBAPICursor", row: int, stream: int, text: str | None) -> None:
         """Index the text for the row, or nothing."""
@@ -60,6 +72,9 @@ class PostgresIndex:
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Forget the stream's rows up to an id, while the table still has them."""
         cursor.execute(self._drop, (stream, last_id))
+
+    def scrub(self, cursor: "DBAPICursor") -> None:
+        """Do nothing: what is deleted goes with the next VACUUM."""
 
     def asked_for(self, stream: int, asked: Asked) -> str:
         """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.

@@ -41,7 +41,8 @@ class StoredEvent(Struct, frozen=True, gc=False):
     """An event as it lies in the log.
 
     ``recorded_at`` is in microseconds since the epoch, UTC. ``payload`` and ``salt`` are None
-    once erased; ``payload_digest`` and ``hash`` stay, so the chain still verifies.
+    once erased; then ``payload_digest`` stands for them, so the chain still verifies. Before that
+    it follows from them, and is empty (docs/adr/0010).
     """
 
     seq: int
@@ -115,6 +116,13 @@ Row = MemoryRow | EpisodeRow
 """What a stream's events are projected to, one row of one table for each (stream, id)."""
 
 
+class RowKey(Struct, frozen=True, gc=False):
+    """The id of one of a stream's projected rows: an episode's or a memory's."""
+
+    id: int
+    episode: bool = False
+
+
 class Claim(Struct, frozen=True, gc=False):
     """Make ``owner`` the one who writes a stream, creating the stream where it is missing.
 
@@ -144,12 +152,45 @@ class Answer(Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Erasure(Struct, frozen=True, gc=False):
+    """Erase the payloads of a stream's events from ``first`` to ``last``, of any type or of some.
+
+    ``row`` is the stream's. With ``snapshots`` all of its stored states go too: what was erased
+    may be in them.
+    """
+
+    row: int
+    first: int
+    last: int
+    types: tuple[str, ...] = ()
+    snapshots: bool = True
+
+
+class Leaf(Struct, frozen=True, gc=False):
+    """A leaf of the log's Merkle tree: where the stream of this ``row`` ended, at its index."""
+
+    index: int
+    row: int
+    version: int
+
+
+class Node(Struct, frozen=True, gc=False):
+    """The hash of a complete subtree: ``level`` 0 is a leaf's, ``index`` counts from the left."""
+
+    level: int
+    index: int
+    hash: bytes
+
+
 class Append(Struct, frozen=True, gc=False):
     """Events that follow ``head``, all or none of them.
 
     The summary replaces the stream's; a snapshot is stored with the events where one is given.
-    ``rows`` are the stream's projected rows that the events changed, as they are after them.
-    ``answers`` are given to those whose messages led to the events.
+    ``rows`` are the stream's projected rows that the events changed, as they are after them;
+    ``dropped`` are those that are no more, before that.
+    ``answers`` are given to those whose messages led to the events, ``erasures`` are what the
+    events say was erased, ``leaves`` and ``nodes`` what they add to the log's Merkle tree. With
+    ``erases_all`` nothing is left of what came before, so that a key of it can be destroyed.
     """
 
     head: Head
@@ -157,7 +198,25 @@ class Append(Struct, frozen=True, gc=False):
     summary: Summary
     snapshot: Snapshot | None = None
     rows: tuple[Row, ...] = ()
+    dropped: tuple[RowKey, ...] = ()
     answers: tuple[Answer, ...] = ()
+    erasures: tuple[Erasure, ...] = ()
+    erases_all: bool = False
+    leaves: tuple[Leaf, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+
+class Restore(Struct, frozen=True, gc=False):
+    """Write a stream as it was in another log, from its first event on; nobody owns it then.
+
+    Its chain has been verified. Where there is such a stream the outcome is ConflictError.
+    """
+
+    stream_id: str
+    events: tuple[StoredEvent, ...]
+    summary: Summary
+    rows: tuple[Row, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 class Reproject(Struct, frozen=True, gc=False):
@@ -167,7 +226,7 @@ class Reproject(Struct, frozen=True, gc=False):
     rows: tuple[Row, ...]
 
 
-Write = Append | Claim | Release | Reproject
+Write = Append | Claim | Release | Reproject | Restore
 
 
 class Cursor(Struct, frozen=True, gc=False, order=True):

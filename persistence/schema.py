@@ -141,6 +141,23 @@ episodes = Table(
     UniqueConstraint("stream", "id"),
 )
 
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("number", _Key, primary_key=True, autoincrement=False),
+    Column("stream", _Key, ForeignKey("streams.id"), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("ix_leaves_stream", "stream", "number"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", _Key, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,

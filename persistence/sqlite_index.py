@@ -30,7 +30,20 @@ class SqliteIndex:
             f"DELETE FROM {name} WHERE rowid IN"  # noqa: S608
             f" (SELECT row FROM {table} WHERE stream = ? AND id <= ?)"
         )
+        self._optimize = f"INSERT INTO {name} ({name}) VALUES ('optimize')"  # noqa: S608
+        self._entries = (
+            f"SELECT {table}.id, {name}.stream, {name}.text FROM {table}"  # noqa: S608
+            f" JOIN {name} ON {name}.rowid = {table}.row WHERE {table}.stream = ?"
+        )
         self.found = _found(name)
+
+    def entries(self) -> str:
+        """Return the statement for what a stream's rows are found by: stream -> id, two columns."""
+        return self._entries
+
+    def entry(self, stream: int, text: str) -> tuple[object, ...]:
+        """Return the two columns that ``entries`` has for a row with this text."""
+        return _name_of(stream), spelling(text)
 
     def put(self, cursor: "DBAPICursor", row: int, stream: int, text: str | None) -> None:
         """Index the text for the row, or nothing; where nothing changes it costs a read."""
@@ -51,6 +64,10 @@ class SqliteIndex:
     def drop(self, cursor: "DBAPICursor", stream: int, last_id: int) -> None:
         """Forget the stream's rows up to an id, while the table still has them."""
         cursor.execute(self._drop, (stream, last_id))
+
+    def scrub(self, cursor: "DBAPICursor") -> None:
+        """Keep no word of what is not indexed any more: all is merged, which takes its time."""
+        cursor.execute(self._optimize)
 
     def asked_for(self, stream: int, asked: Asked) -> str:
         """Return ``found``'s parameter ``asked``: the words of a query, and their phrase.

@@ -7,7 +7,16 @@ import pytest
 from persistence.errors import ConflictError, LeaseLostError
 from persistence.event_log import EventLog
 from persistence.memories import EPISODES_KEPT
-from persistence.records import Append, Claim, EpisodeRow, Head, MemoryRow, Reproject, Row
+from persistence.records import (
+    Append,
+    Claim,
+    EpisodeRow,
+    Head,
+    MemoryRow,
+    Reproject,
+    Row,
+    RowKey,
+)
 from tests.contracts.event_log_contract import (
     LISTED,
     OpenLog,
@@ -225,3 +234,15 @@ class ProjectionContract:
         assert read_rows(log, head) == [memory(1, "a"), *said[5:]]
         head = append(log, head, episode(5, "too old"), episode(6, "kept"))
         assert read_rows(log, head) == [memory(1, "a"), episode(6, "kept"), *said[6:]]
+
+    def test_dropped_rows_are_gone_before_others_are_written(
+        self, log: EventLog, read_rows: ReadRows
+    ) -> None:
+        head = append(log, claim(log), memory(1, "a"), memory(2, "b"), episode(1), episode(2))
+        rows = (memory(2, "b", "learnt elsewhere"),)
+        dropped = (RowKey(1), RowKey(2), RowKey(1, episode=True), RowKey(7))
+        (outcome,) = log.write([Append(head, (event(),), LISTED, rows=rows, dropped=dropped)])
+        head = require_head(outcome)
+        assert read_rows(log, head) == [*rows, episode(2)]
+        append(log, head, memory(1, "a", "another"))
+        assert read_rows(log, head) == [memory(1, "a", "another"), *rows, episode(2)]

@@ -5,9 +5,10 @@ import pytest
 
 from persistence.event_log import EventLog
 from persistence.in_memory import InMemoryEventLog
-from persistence.records import Head, Row
+from persistence.records import Head, Leaf, Node, Row
 from tests.contracts.event_log_contract import EventLogContract, OpenLog, OwnedLogContract
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
+from tests.contracts.record_contract import ReadTree, RecordContract
 
 
 @pytest.fixture
@@ -34,11 +35,25 @@ def read_rows() -> ReadRows:
     return read
 
 
+@pytest.fixture
+def read_tree() -> ReadTree:
+    def read(log: EventLog) -> tuple[list[Leaf], list[Node]]:
+        assert isinstance(log, InMemoryEventLog)
+        nodes = [Node(*place, found) for place, found in sorted(log._nodes.items())]
+        return list(log._leaves), nodes
+
+    return read
+
+
 class TestInMemoryLog(EventLogContract):
     pass
 
 
 class TestInMemoryOwners(OwnedLogContract):
+    pass
+
+
+class TestInMemoryRecord(RecordContract):
     pass
 
 

@@ -15,6 +15,8 @@ from tests.contracts.event_log_contract import (
 )
 from tests.contracts.inbox import given_answers, put_message
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
+from tests.contracts.record_contract import ReadTree, RecordContract
+from tests.contracts.tree import stored_tree
 from tests.postgres.server import PostgresServer, connected
 
 
@@ -77,6 +79,11 @@ def read_rows(projections: dict[EventLog, SqlMemories]) -> ReadRows:
     return lambda log, head: projections[log].rows(head.row)
 
 
+@pytest.fixture
+def read_tree(urls: list[sa.URL]) -> ReadTree:
+    return lambda _log: stored_tree(urls[-1])
+
+
 class TestPostgresLog(EventLogContract):
     pass
 
@@ -86,6 +93,10 @@ class TestPostgresOwners(OwnedLogContract):
 
 
 class TestPostgresAnswers(AnswerContract):
+    pass
+
+
+class TestPostgresRecord(RecordContract):
     pass
 
 

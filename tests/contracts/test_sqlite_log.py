@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from persistence.engine import parse_url, read_engine, write_engine
+from persistence.engine import read_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.memories import SqlMemories
-from persistence.migration import ensure_schema
 from tests.contracts.event_log_contract import AnswerContract, EventLogContract, OpenLog
 from tests.contracts.inbox import given_answers, put_message
 from tests.contracts.projection_contract import ProjectionContract, ReadRows
+from tests.contracts.record_contract import ReadTree, RecordContract
+from tests.contracts.tree import stored_tree
+from tests.sqlite import make_database
 
 
 @pytest.fixture
@@ -36,12 +38,11 @@ def open_log(
         def open_one(
             *, clock_us: Callable[[], int], random_bytes: Callable[[int], bytes]
         ) -> EventLog:
-            url = parse_url(f"sqlite:///{tmp_path / f'{next(names)}.db'}")
+            url = make_database(tmp_path / f"{next(names)}.db")
             urls.append(url)
             writer, reader = write_engine(url), read_engine(url)
             log = SqlEventLog(writer, reader, clock_us=clock_us, random_bytes=random_bytes)
             opened.callback(log.close)
-            ensure_schema(writer)
             projections[log] = SqlMemories(reader)
             return log
 
@@ -63,11 +64,20 @@ def read_rows(projections: dict[EventLog, SqlMemories]) -> ReadRows:
     return lambda log, head: projections[log].rows(head.row)
 
 
+@pytest.fixture
+def read_tree(urls: list[sa.URL]) -> ReadTree:
+    return lambda _log: stored_tree(urls[-1])
+
+
 class TestSqliteLog(EventLogContract):
     pass
 
 
 class TestSqliteAnswers(AnswerContract):
+    pass
+
+
+class TestSqliteRecord(RecordContract):
     pass
 
 

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
+from persistence import chain
 from persistence.engine import read_engine, write_engine
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import SqlEventLog
@@ -25,11 +26,15 @@ from persistence.records import (
     Claim,
     Cursor,
     EpisodeRow,
+    Erasure,
     Head,
+    Leaf,
     MemoryRow,
     NewEvent,
+    Node,
     Release,
     Reproject,
+    Restore,
     Snapshot,
     Summary,
     Write,
@@ -41,6 +46,7 @@ COMMAND = Path(sys.executable).with_name("sessiond")
 SUMMARY = Summary(listed=True, active=True, body=b"{}")
 DELTA = (NewEvent("text.delta", 1, b"{}"),)
 MEMORY = MemoryRow(1, "core", "fact", "tea", "likes tea", "manual", True, 1, 1)
+ERASING = "payload = NULL, salt = NULL, payload_digest = sha256(salt || payload)"
 HOSTILE = 'a"; DROP TABLE events; --'
 
 Grant = Callable[..., sa.URL]
@@ -118,7 +124,7 @@ def test_the_role_does_all_that_a_log_does(grant: Grant) -> None:
                     SUMMARY,
                     Snapshot(seq, 1, b"state"),
                     (MEMORY,),
-                    (Answer(asked, "other", b"done"),) if seq == 1 else (),
+                    answers=(Answer(asked, "other", b"done"),) if seq == 1 else (),
                 ),
             )
         head = _carry_out(log, Append(head, DELTA, SUMMARY, Snapshot(11, 1, b"again")))
@@ -132,7 +138,22 @@ def test_the_role_does_all_that_a_log_does(grant: Grant) -> None:
         assert len(memories.search(head.row, "tea", limit=9, now_ms=1, secrets=True)) == 2
         assert _carry_out(log, Claim("stream", "another")).epoch == 2
         assert log.abandoned("me") == ["stream"]
-        _carry_out(log, Release(_carry_out(log, Claim("stream", "me"))))
+        head = _carry_out(log, Claim("stream", "me"))
+        erasure, leaf = Erasure(head.row, 1, head.version), Leaf(0, head.row, head.version)
+        _carry_out(
+            log,
+            Append(
+                head,
+                (),
+                SUMMARY,
+                erasures=(erasure,),
+                leaves=(leaf,),
+                nodes=(Node(0, 0, head.hash),),
+            ),
+        )
+        assert {event.payload for event in log.read(head)} == {None}
+        _carry_out(log, Restore("copy", tuple(log.read(head)), SUMMARY))
+        _carry_out(log, Release(head))
         log.reopen()
     assert _run(url, "SELECT answer FROM inbox") == [(b"done",)]
 
@@ -162,8 +183,8 @@ def test_the_role_changes_no_event_whatever_the_triggers_say(
         _carry_out(log, Append(_carry_out(log, Claim("stream", "me")), DELTA, SUMMARY))
     _refused(
         url,
-        "UPDATE events SET payload = NULL, salt = NULL",
         "UPDATE events SET seq = seq",
+        f"UPDATE events SET {ERASING}, hash = ''",
         "INSERT INTO events SELECT * FROM events ON CONFLICT (stream, seq) DO UPDATE SET seq = 9",
         "DELETE FROM events",
         "TRUNCATE events",
@@ -176,6 +197,9 @@ def test_the_role_changes_no_event_whatever_the_triggers_say(
         "UPDATE alembic_version SET version_num = '9999'",
         "CREATE TABLE mine (id integer)",
     )
+    for change in ("payload = 'forged'", "payload = NULL, salt = NULL", "payload_digest = hash"):
+        with pytest.raises(psycopg.IntegrityError, match="append-only"):
+            _run(url, f"UPDATE events SET {change}")
     ((kept,),) = _run(postgres_url, "SELECT count(*) FROM events WHERE payload IS NOT NULL")
     assert kept == 1
 
@@ -194,11 +218,13 @@ def test_the_eraser_erases_and_does_nothing_else(grant: Grant) -> None:
         url = grant("eraser", "--erase")
         erased = _run(
             url,
-            "UPDATE events SET payload = NULL, salt = NULL WHERE seq = 1 AND stream ="
+            f"UPDATE events SET {ERASING} WHERE seq = 1 AND stream ="
             " (SELECT id FROM streams WHERE stream_id = 'stream') RETURNING seq",
         )
         assert erased == [(1,)]
-        assert [event.payload for event in log.read(head)] == [None, b"{}"]
+        stored = list(log.read(head))
+        assert [event.payload for event in stored] == [None, b"{}"]
+        assert chain.verify("stream", stored) == (head.version, head.hash)
     with pytest.raises(psycopg.IntegrityError, match="append-only"):
         _run(url, "UPDATE events SET payload = 'forged'")
     _refused(
@@ -213,11 +239,11 @@ def test_the_eraser_erases_and_does_nothing_else(grant: Grant) -> None:
 
 def test_a_schema_cannot_be_migrated_by_the_role(grant: Grant, postgres_url: sa.URL) -> None:
     engine = write_engine(grant("gateway"))
-    assert migrate(engine) == "0003"  # there is nothing to do
-    _run(postgres_url, "UPDATE alembic_version SET version_num = '0002'")
+    assert migrate(engine) == "0004"  # there is nothing to do
+    _run(postgres_url, "UPDATE alembic_version SET version_num = '0003'")
     with pytest.raises(StoreUnavailableError, match=r"must be owner|permission denied"):
         migrate(engine)
-    _run(postgres_url, "UPDATE alembic_version SET version_num = '0003'")
+    _run(postgres_url, "UPDATE alembic_version SET version_num = '0004'")
     engine.dispose()
 
 
@@ -246,5 +272,5 @@ def test_the_command_prints_sql_and_needs_no_database() -> None:
         check=True,
     )
     lines = done.stdout.splitlines()
-    assert 'GRANT SELECT, INSERT ON events TO "gateway";' in lines
+    assert 'GRANT UPDATE (payload, salt, payload_digest) ON events TO "gateway";' in lines
     assert all(line.endswith(";") and '"gateway"' in line for line in lines)

@@ -37,6 +37,7 @@ from persistence.records import (
     Append,
     Claim,
     EpisodeRow,
+    Erasure,
     Head,
     NewEvent,
     Release,
@@ -77,7 +78,10 @@ OTHER_VALUES = {
     "payload_digest": r"decode(repeat('00', 32), 'hex')",
     "hash": r"decode(repeat('00', 32), 'hex')",
 }
-WRITTEN = [name for name in OTHER_VALUES if name not in ("payload", "salt")]
+ERASED_COLUMNS = ("payload", "salt", "payload_digest")
+WRITTEN = [name for name in OTHER_VALUES if name not in ERASED_COLUMNS]
+ERASING = "payload = NULL, salt = NULL, payload_digest = "
+DIGEST = "sha256(salt || payload)"
 ZEROS = OTHER_VALUES["hash"]
 
 
@@ -228,22 +232,38 @@ def test_no_column_of_an_event_can_be_updated(store: Store) -> None:
 
 def test_erasing_a_payload_can_change_nothing_else(store: Store) -> None:
     for column in WRITTEN:
-        change = f"payload = NULL, salt = NULL, {column} = {OTHER_VALUES[column]}"
+        change = f"{ERASING} {DIGEST}, {column} = {OTHER_VALUES[column]}"
         _refused(store, f"UPDATE events SET {change} WHERE seq = 2")
 
 
 @pytest.mark.parametrize("column", ["payload", "salt"])
 def test_payload_and_salt_can_only_be_erased_together(store: Store, column: str) -> None:
-    _refused(store, f"UPDATE events SET {column} = NULL WHERE seq = 2")
+    _refused(store, f"UPDATE events SET {column} = NULL, payload_digest = {DIGEST} WHERE seq = 2")
+
+
+def test_a_payload_is_erased_only_for_its_own_digest(store: Store) -> None:
+    for digest in ("''", ZEROS, "sha256(payload)", "payload_digest"):
+        _refused(store, f"UPDATE events SET {ERASING} {digest} WHERE seq = 2")
+    store.run(f"UPDATE events SET {ERASING} {DIGEST} WHERE seq = 2")
+    for key in ("a", "b"):
+        head = store.head(key)
+        assert chain.verify(head.stream_id, store.log.read(head)) == (head.version, head.hash)
 
 
 def test_an_erased_payload_stays_erased_and_the_chain_verifies(store: Store) -> None:
-    store.run("UPDATE events SET payload = NULL, salt = NULL WHERE seq = 2")
-    for erased in ("payload = '{}', salt = NULL", f"payload = '{{}}', salt = {ZEROS}"):
-        _refused(store, f"UPDATE events SET {erased} WHERE seq = 2")
     head = store.head("a")
+    erasure = Erasure(head.row, 2, 2)
+    assert store.log.write([Append(head, (), SUMMARY, erasures=(erasure,))]) == [head]
+    for change in (
+        "payload = '{}'",
+        f"payload = '{{}}', salt = {ZEROS}",
+        "payload_digest = ''",
+        f"payload_digest = {ZEROS}",
+    ):
+        _refused(store, f"UPDATE events SET {change} WHERE seq = 2 AND payload IS NULL")
     stored = list(store.log.read(head))
     assert (stored[1].payload, stored[1].salt) == (None, None)
+    assert stored[2].payload is not None
     assert chain.verify(head.stream_id, stored) == (head.version, head.hash)
 
 
@@ -254,7 +274,9 @@ def test_nothing_can_be_deleted(store: Store, table: str) -> None:
 
 
 def test_no_event_can_be_replaced(store: Store) -> None:
-    copied = ", ".join(name for name in WRITTEN if name not in ("position", "stream", "seq"))
+    copied = ", ".join(
+        column.name for column in events.c if column.name not in ("position", "stream", "seq")
+    )
     for place, name in (("99, stream, seq", "stream, seq"), ("position, stream, 99", "position")):
         columns = f"position, stream, seq, {copied}"
         insertion = f"INSERT INTO events ({columns}) SELECT {place}, {copied} FROM events WHERE"

@@ -26,10 +26,10 @@ from persistence.errors import (
 )
 from persistence.event_log import SqlEventLog
 from persistence.group_commit import GroupCommit
-from persistence.migration import ensure_schema
-from persistence.records import Append, Claim, Head, NewEvent, Snapshot, Summary
+from persistence.records import Append, Claim, Erasure, Head, NewEvent, Snapshot, Summary
 from persistence.schema import events
 from persistence.single_process import SingleProcessLock
+from tests.sqlite import make_database
 
 DEADLINE_S = 20.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
@@ -40,7 +40,9 @@ SESSION = (
     RunStarted("p1", 3),
 )
 
-IDENTITY_COLUMNS = [column.name for column in events.c if column.name not in ("payload", "salt")]
+ERASED_COLUMNS = ("payload", "salt", "payload_digest")
+IDENTITY_COLUMNS = [column.name for column in events.c if column.name not in ERASED_COLUMNS]
+ERASING = "payload = NULL, salt = NULL, payload_digest = "
 
 OTHER_VALUES = {
     "position": "99",
@@ -67,10 +69,8 @@ class Store:
         self, path: Path, on_connect: Callable[[sqlite3.Connection], None] | None = None
     ) -> None:
         self.path = path
-        url = parse_url(f"sqlite:///{path}")
+        url = make_database(path)
         self.writer, self.reader = write_engine(url), read_engine(url)
-        ensure_schema(self.writer)
-        self.writer.dispose()
         if on_connect is not None:
             sa.event.listen(self.writer, "connect", lambda made, _record: on_connect(made))
         self.log = SqlEventLog(self.writer, self.reader)
@@ -146,23 +146,36 @@ def test_no_column_of_an_event_can_be_updated(store: Store, column: str) -> None
 
 @pytest.mark.parametrize("column", IDENTITY_COLUMNS)
 def test_erasing_a_payload_can_change_nothing_else(store: Store, column: str) -> None:
-    change = f"payload = NULL, salt = NULL, {column} = {OTHER_VALUES[column]}"
+    change = f"{ERASING} zeroblob(32), {column} = {OTHER_VALUES[column]}"
     _refused(store, f"UPDATE events SET {change} WHERE position = 2")
 
 
 @pytest.mark.parametrize("column", ["payload", "salt"])
 def test_payload_and_salt_can_only_be_erased_together(store: Store, column: str) -> None:
-    _refused(store, f"UPDATE events SET {column} = NULL WHERE position = 2")
+    change = f"{column} = NULL, payload_digest = zeroblob(32)"
+    _refused(store, f"UPDATE events SET {change} WHERE position = 2")
+
+
+@pytest.mark.parametrize("digest", ["x''", "zeroblob(31)", "zeroblob(33)", f"'{'x' * 32}'"])
+def test_a_payload_is_erased_only_for_a_digest(store: Store, digest: str) -> None:
+    _refused(store, f"UPDATE events SET {ERASING} {digest} WHERE position = 2")
+    _refused(store, "UPDATE events SET payload = NULL, salt = NULL WHERE position = 2")
 
 
 def test_an_erased_payload_stays_erased_and_the_chain_verifies(store: Store) -> None:
-    with store.raw() as connection:
-        connection.execute("UPDATE events SET payload = NULL, salt = NULL WHERE position = 2")
-    _refused(store, "UPDATE events SET payload = x'7b7d', salt = NULL WHERE position = 2")
-    _refused(store, "UPDATE events SET payload = x'7b7d', salt = zeroblob(16) WHERE position = 2")
     head = store.head("a")
+    erasure = Erasure(head.row, 2, 2)
+    assert store.log.write([Append(head, (), SUMMARY, erasures=(erasure,))]) == [head]
+    for change in (
+        "payload = x'7b7d'",
+        "payload = x'7b7d', salt = zeroblob(16)",
+        "payload_digest = x''",
+        "payload_digest = zeroblob(32)",
+    ):
+        _refused(store, f"UPDATE events SET {change} WHERE position = 2")
     stored = list(store.log.read(head))
     assert (stored[1].payload, stored[1].salt) == (None, None)
+    assert stored[2].payload is not None
     assert chain.verify(head.stream_id, stored) == (head.version, head.hash)
 
 
@@ -171,7 +184,9 @@ def test_no_event_can_be_deleted(store: Store) -> None:
     _refused(store, "DELETE FROM events")
 
 
-COPIED = ", ".join(name for name in IDENTITY_COLUMNS if name not in ("position", "stream", "seq"))
+COPIED = ", ".join(
+    column.name for column in events.c if column.name not in ("position", "stream", "seq")
+)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +291,7 @@ CONTENDER = """
 import sys
 from persistence.errors import StoreLockedError
 from persistence.single_process import SingleProcessLock
+from tests.sqlite import make_database
 
 class Talking(SingleProcessLock):
     def _try(self):

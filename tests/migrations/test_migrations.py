@@ -7,22 +7,35 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from persistence.engine import parse_url, read_engine, write_engine
 from persistence.errors import SchemaMismatchError, StoreUnavailableError
 from persistence.event_log import SqlEventLog
 from persistence.memories import SqlMemories
-from persistence.migration import ensure_schema, migrate
+from persistence.migration import ensure_schema, migrate, revisions
 from persistence.records import Append, Claim, Head, MemoryRow, NewEvent, Summary
 from persistence.schema import metadata
-from tests.migrations.upgrades import fill, kept, upgrade_to
+from tests.migrations.upgrades import erase_all, fill, kept, upgrade_to, without_payloads
 
-NEWEST = "0003"
-TABLES = {"streams", "events", "snapshots", "memories", "episodes", "workers", "inbox"}
+NEWEST = "0004"
+TABLES = {
+    "events",
+    "episodes",
+    "inbox",
+    "leaves",
+    "memories",
+    "nodes",
+    "snapshots",
+    "streams",
+    "workers",
+}
 INDEXES = {
     "ix_events_paged",
     "ix_inbox_unanswered",
+    "ix_leaves_stream",
     "ix_memories_active_key",
     "ix_memories_core",
     "ix_streams_active",
@@ -76,6 +89,15 @@ def test_a_new_database_gets_the_newest_schema(engine: sa.Engine, path: Path) ->
     ensure_schema(engine)
     assert run(path, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
     assert run(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_the_revisions_are_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert revisions() == [each.revision for each in scripts.walk_revisions()][::-1]
+    assert scripts.get_current_head() == revisions()[-1] == NEWEST
 
 
 def test_the_migrated_schema_has_no_difference_that_alembic_sees(engine: sa.Engine) -> None:
@@ -186,6 +208,34 @@ def test_memories_and_their_index_outlive_the_schema_for_several_processes(
         assert hit.row == row
     reader.dispose()
     assert run(path, "SELECT count(*) FROM workers") == run(path, "SELECT count(*) FROM inbox")
+
+
+def test_a_digest_that_was_stored_stays_and_every_payload_can_be_erased(
+    engine: sa.Engine, path: Path
+) -> None:
+    upgrade_to(engine, "0003")
+    before = fill(engine.url)
+    assert [len(event.payload_digest) for event in before.events] == [0] * 30 + [32] * 2
+    ensure_schema(engine)
+    assert kept(engine.url) == before
+    assert erase_all(engine.url).events == without_payloads(before.events)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        run(path, "UPDATE events SET payload_digest = zeroblob(32)")
+
+
+def test_a_migration_that_fails_leaves_the_schema_before_it(engine: sa.Engine, path: Path) -> None:
+    upgrade_to(engine, "0003")
+    before = fill(engine.url)
+    triggers = definitions(path, "trigger")
+    run(path, "CREATE TABLE nodes (id INTEGER)")
+    with pytest.raises(StoreUnavailableError, match="nodes already exists"):
+        ensure_schema(engine)
+    assert run(path, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert definitions(path, "trigger") == triggers
+    assert "leaves" not in names(path)
+    run(path, "DROP TABLE nodes")
+    ensure_schema(engine)
+    assert kept(engine.url) == before
 
 
 @pytest.mark.parametrize("use", [ensure_schema, migrate])

@@ -21,10 +21,10 @@ from persistence.event_log import SqlEventLog
 from persistence.migration import MIGRATE_COMMAND, ensure_schema, migrate
 from persistence.records import Cursor
 from persistence.schema import metadata
-from tests.migrations.upgrades import fill, kept, upgrade_to
+from tests.migrations.upgrades import erase_all, fill, kept, upgrade_to, without_payloads
 from tests.postgres.server import PostgresServer, connected
 
-NEWEST = "0003"
+NEWEST = "0004"
 DEADLINE_S = 30.0
 COMMAND = Path(sys.executable).with_name("sessiond")
 
@@ -216,10 +216,11 @@ def test_the_triggers_are_there_and_on(postgres_url: sa.URL) -> None:
     assert set(found) == {(name, "O") for name in TRIGGERS}
 
 
-def test_a_log_of_the_schema_before_keeps_all_and_is_read_on_in_its_order(
-    engine: sa.Engine, url: sa.URL
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+def test_a_log_of_a_schema_before_keeps_all_and_is_read_on_in_its_order(
+    engine: sa.Engine, url: sa.URL, revision: str
 ) -> None:
-    upgrade_to(engine, "0002")
+    upgrade_to(engine, revision)
     before = fill(url)
     order = run(url, "SELECT payload FROM events ORDER BY position")
     assert migrate(engine) == NEWEST
@@ -228,14 +229,16 @@ def test_a_log_of_the_schema_before_keeps_all_and_is_read_on_in_its_order(
     with contextlib.closing(SqlEventLog(write_engine(url), read_engine(url))) as log:
         tailed = log.tail(Cursor(0, 0))
     assert [(each.event.payload,) for each in tailed] == order
-    with pytest.raises(psycopg.IntegrityError, match="append-only"):
-        run(url, "DELETE FROM events")
+    assert erase_all(url).events == without_payloads(before.events)
+    for change in ("DELETE FROM events", "UPDATE events SET payload_digest = sha256('')"):
+        with pytest.raises(psycopg.IntegrityError, match="append-only"):
+            run(url, change)
 
 
 # Half a migration
 
 
-@pytest.mark.parametrize("obstacle", ["events", "episodes", "episode_index"])
+@pytest.mark.parametrize("obstacle", ["events", "episode_index", "nodes"])
 def test_a_migration_that_fails_leaves_nothing(
     engine: sa.Engine, url: sa.URL, obstacle: str
 ) -> None:

@@ -1,11 +1,13 @@
 """Random events and commands for the property tests."""
 
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.evolve import fold
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -17,6 +19,8 @@ from actors.session.messages import (
     Usage,
     UserMessage,
 )
+from actors.session.record_events import RECORD_EVENTS
+from actors.session.state import SessionState
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 times = st.integers(0, 2**50)
@@ -56,6 +60,7 @@ deltas = (
 )
 
 _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    type(None): st.none(),
     str: texts,
     int: times,
     bool: st.booleans(),
@@ -68,9 +73,24 @@ _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def _field(kind: type[e.Event], name: str, hint: object) -> st.SearchStrategy[Any]:
-    if kind is e.MessageCompleted:
+    if kind is e.MessageCompleted and name == "message":
         return messages
-    return indexes if name in ("index", "turn") else _FIELDS[hint]
+    return indexes if name in ("index", "turn") else _any_of(hint)
+
+
+def _any_of(hint: Any) -> st.SearchStrategy[Any]:
+    """Return what a field holds: one of the above, or made of them."""
+    if hint in _FIELDS:
+        return _FIELDS[hint]
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        hints = get_type_hints(hint)
+        return st.builds(hint, **{name: _any_of(hints[name]) for name in hint.__struct_fields__})
+    if get_origin(hint) is not tuple:
+        return st.one_of([_any_of(each) for each in get_args(hint)])
+    each, *others = get_args(hint)
+    if others == [...]:
+        return st.lists(_any_of(each), max_size=2).map(tuple)
+    return st.tuples(*[_any_of(one) for one in (each, *others)])
 
 
 def _events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
@@ -79,7 +99,10 @@ def _events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
     return st.builds(kind, **fields)
 
 
-events = st.one_of([_events_of(kind) for kind in e.EVENT_TYPES])
+_plain_events = st.one_of([_events_of(kind) for kind in e.EVENT_TYPES])
+states = st.lists(_plain_events, max_size=3).map(lambda history: fold(SessionState("k"), history))
+_FIELDS[SessionState] = states
+events = st.one_of([_plain_events, *[_events_of(kind) for kind in RECORD_EVENTS]])
 
 approval_ids = st.sampled_from(["a1", "a2"])
 tool_requests = st.lists(

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,17 +20,17 @@ from hypothesis.stateful import (
 )
 
 from persistence import chain
-from persistence.engine import parse_url, read_engine, write_engine
+from persistence.engine import read_engine, write_engine
 from persistence.errors import PersistenceError
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.in_memory import InMemoryEventLog
 from persistence.memories import SqlMemories
-from persistence.migration import ensure_schema
 from persistence.records import (
     Append,
     Claim,
     Cursor,
     EpisodeRow,
+    Erasure,
     Head,
     MemoryRow,
     NewEvent,
@@ -42,10 +43,12 @@ from persistence.records import (
 )
 from persistence.schema import PAGED_TYPES
 from tests.postgres.server import PostgresServer
+from tests.sqlite import make_database
 
 STREAMS = ("s%", "s_1", "sx1")
 OWNERS = ("mine", "theirs")
 SEQ_MAX = 10
+ERASING = Summary(listed=True, active=False, body=b"{}")
 
 stream_ids = st.sampled_from(STREAMS)
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=5).filter(
@@ -114,7 +117,6 @@ class EventLogMachine(RuleBasedStateMachine):
         self._opened = contextlib.ExitStack()
         url = self._opened.enter_context(open_database())
         writer, reader = write_engine(url), read_engine(url)
-        ensure_schema(writer)
         self._sql: EventLog = SqlEventLog(
             writer, reader, clock_us=self._clock_us, random_bytes=self._random_bytes
         )
@@ -161,6 +163,29 @@ class EventLogMachine(RuleBasedStateMachine):
     @rule(plan=reprojections)
     def reproject(self, plan: ReprojectPlan) -> None:
         self._write(self._planned([plan]))
+
+    @rule(
+        stream_id=stream_ids,
+        age=ages,
+        first=seqs,
+        last=seqs,
+        types=st.sampled_from(((), PAGED_TYPES)),
+        snapshots=st.booleans(),
+    )
+    def erase(
+        self,
+        stream_id: str,
+        age: int,
+        first: int,
+        last: int,
+        types: tuple[str, ...],
+        *,
+        snapshots: bool,
+    ) -> None:
+        head = self._head(stream_id, age)
+        erasure = Erasure(head.row, first, last, types, snapshots)
+        said = (NewEvent("stream.erased", 1, b"{}"),)
+        self._write([Append(head, said, ERASING, erasures=(erasure,))])
 
     @rule(plans=st.lists(claims | appends | reprojections, max_size=6))
     def write_a_batch(self, plans: list[Plan]) -> None:
@@ -312,8 +337,8 @@ def _settings(examples_max: int, steps: int) -> settings:
 
 @contextlib.contextmanager
 def _sqlite_database() -> Iterator[sa.URL]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield parse_url(f"sqlite:///{Path(folder) / 'log.db'}")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as folder:
+        yield make_database(Path(folder) / "log.db")
 
 
 def test_the_log_in_sqlite_does_what_the_one_in_memory_does() -> None:

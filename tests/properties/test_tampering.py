@@ -2,22 +2,17 @@
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import psycopg
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from persistence import chain
-from persistence.engine import read_engine, write_engine
 from persistence.errors import CorruptLogError
-from persistence.event_log import SqlEventLog
 from persistence.in_memory import InMemoryEventLog
 from persistence.records import Append, Claim, Head, NewEvent, StoredEvent, Summary
-from tests.postgres.server import PostgresServer, connected
 
 STREAM = "session:a"
 INTEGER_MAX = 2**62
@@ -51,24 +46,6 @@ values: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def sql_events() -> st.SearchStrategy[tuple[NewEvent, ...]]:
-    """What is appended at once, without the character that PostgreSQL's texts can't hold."""
-    held = st.none() | texts.filter(lambda text: "\0" not in text)
-    each = st.builds(
-        NewEvent,
-        st.sampled_from(["text.delta", "run.started"]),
-        st.integers(0, 9),
-        blobs,
-        held,
-        held,
-        st.none() | integers,
-    )
-    return st.lists(each, min_size=1, max_size=5).map(tuple)
-
-
-NUMBERS = itertools.count()
-
-
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Head, list[StoredEvent]]:
     """A stream as the log wrote it: appends of one to three events, by one owner or another."""
@@ -82,6 +59,12 @@ def streams(draw: st.DrawFn) -> tuple[Head, list[StoredEvent]]:
         (head,) = log.write([Append(head, events, Summary(listed=True, active=False, body=b""))])
         assert isinstance(head, Head)
     return head, list(log.read(head))
+
+
+def digest_of(event: StoredEvent) -> bytes:
+    assert event.salt is not None
+    assert event.payload is not None
+    return chain.digest_of(event.salt, event.payload)
 
 
 def first_bad_seq(head: Head, events: Iterable[StoredEvent]) -> int | None:
@@ -125,6 +108,7 @@ def test_a_flipped_bit_of_any_bytes_is_named(
     head, events = stream
     index = data.draw(st.integers(0, len(events) - 1))
     field = data.draw(st.sampled_from(["payload", "salt", "payload_digest", "hash"]))
+    events[index] = replace(events[index], payload_digest=digest_of(events[index]))
     flipped = bytearray(getattr(events[index], field))
     assume(flipped)
     flipped[data.draw(st.integers(0, len(flipped) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -210,95 +194,21 @@ def test_erased_payloads_are_no_damage(
     head, events = stream
     erased = data.draw(st.sets(st.integers(0, len(events) - 1)))
     for index in erased:
-        events[index] = replace(events[index], payload=None, salt=None)
-    assert first_bad_seq(head, events) is None
-
-
-# The same in PostgreSQL, behind its triggers' back. What its columns' types refuse can't be edited.
-
-SQL_VALUES: dict[str, st.SearchStrategy[Any]] = values | {
-    "seq": st.integers(-(2**63), -1) | st.integers(100, INTEGER_MAX),  # another's place is taken
-    "type": texts.filter(lambda text: "\0" not in text),
-    "schema_version": st.integers(-(2**15), 2**15 - 1),
-    "principal": st.none() | texts.filter(lambda text: "\0" not in text),
-    "correlation_id": st.none() | texts.filter(lambda text: "\0" not in text),
-}
-EDITS = [*SQL_VALUES, "deleted", "duplicated", "erased", "swapped"]
-
-
-@pytest.fixture(scope="module")
-def sql_log(postgres: PostgresServer) -> Iterator[tuple[SqlEventLog, psycopg.Connection]]:
-    with postgres.database() as url, connected(url) as intruder:
-        log = SqlEventLog(write_engine(url), read_engine(url))
-        intruder.execute("SET session_replication_role = replica")
-        yield log, intruder
-        log.close()
-
-
-@settings(MANY, max_examples=40)
-@given(st.lists(st.tuples(sql_events(), st.sampled_from("ab")), min_size=1, max_size=4), st.data())
-def test_an_edit_of_a_stored_row_is_named(
-    sql_log: tuple[SqlEventLog, psycopg.Connection],
-    appends: list[tuple[tuple[NewEvent, ...], str]],
-    data: st.DataObject,
-) -> None:
-    log, intruder = sql_log
-    head = _written(log, f"{STREAM}{next(NUMBERS)}", appends)
-    events = list(log.read(head))
-    assert _named(log, head) is None
-    seq = data.draw(st.integers(1, len(events)))
-    field = data.draw(st.sampled_from(EDITS))
-    named = _edit(intruder, head, events[seq - 1], field, data)
-    assert _named(log, head) == named
-
-
-def _written(
-    log: SqlEventLog, stream_id: str, appends: list[tuple[tuple[NewEvent, ...], str]]
-) -> Head:
-    for events, owner in appends:
-        (head,) = log.write([Claim(stream_id, owner)])
-        assert isinstance(head, Head)
-        (head,) = log.write([Append(head, events, Summary(listed=True, active=False, body=b""))])
-        assert isinstance(head, Head)
-    return head
-
-
-def _named(log: SqlEventLog, head: Head) -> int | None:
-    """Return what an audit names that reads all there is of the stream."""
-    stored = log.read(head, after=-(2**63) + 1, before=2**63 - 1)
-    try:
-        seq, last_hash = chain.verify(head.stream_id, stored)
-    except CorruptLogError as error:
-        return error.seq
-    return None if (seq, last_hash) == (head.version, head.hash) else seq + 1
-
-
-def _edit(
-    intruder: psycopg.Connection, head: Head, event: StoredEvent, field: str, data: st.DataObject
-) -> int | None:
-    """Edit the row and return the seq that must be named."""
-    place = (head.row, event.seq)
-    at = "WHERE stream = %s AND seq = %s"
-    if field == "deleted":
-        intruder.execute(f"DELETE FROM events {at}", place)
-        return event.seq
-    if field == "erased":
-        intruder.execute(f"UPDATE events SET payload = NULL, salt = NULL {at}", place)
-        return None
-    if field == "duplicated":
-        names = ", ".join(StoredEvent.__struct_fields__[1:])
-        intruder.execute(
-            f"INSERT INTO events (stream, seq, {names}) SELECT stream, %s, {names}"
-            f" FROM events {at}",
-            (head.version + 1, *place),
+        events[index] = replace(
+            events[index], payload=None, salt=None, payload_digest=digest_of(events[index])
         )
-        return head.version + 1
-    if field == "swapped":
-        assume(event.seq > 1)
-        for new, old in ((0, event.seq), (event.seq, event.seq - 1), (event.seq - 1, 0)):
-            intruder.execute(f"UPDATE events SET seq = %s {at}", (new, head.row, old))
-        return event.seq - 1
-    value = data.draw(SQL_VALUES[field])
-    assume(value != getattr(event, field))
-    intruder.execute(f"UPDATE events SET {field} = %s {at}", (value, *place))
-    return 1 if field == "seq" and value < 0 else event.seq
+    assert first_bad_seq(head, events) is None
+    for index in erased:
+        events[index] = replace(events[index], payload_digest=b"")
+    assert first_bad_seq(head, events) == (min(erased) + 1 if erased else None)
+
+
+@MANY
+@given(streams(), st.data())
+def test_a_stored_digest_is_no_damage(
+    stream: tuple[Head, list[StoredEvent]], data: st.DataObject
+) -> None:
+    head, events = stream
+    index = data.draw(st.integers(0, len(events) - 1))
+    events[index] = replace(events[index], payload_digest=digest_of(events[index]))
+    assert first_bad_seq(head, events) is None

@@ -141,8 +141,9 @@ class Checker:
         """Check what was appended since the last step."""
         tail = self._log._tail
         while self._position < len(tail):
-            stream_id, stored = tail[self._position]
+            owned, seq = tail[self._position]
             self._position += 1
+            stream_id, stored = owned.head.stream_id, owned.events[seq - 1]
             stream = self.streams.get(stream_id)
             if stream is None:
                 stream = self.streams[stream_id] = Stream(stream_id)

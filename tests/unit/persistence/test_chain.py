@@ -61,7 +61,7 @@ def relinked(events: Events, start: int, **changes: object) -> Events:
             event.epoch,
             event.recorded_at,
             event,
-            event.payload_digest,
+            chain.digest_of(event.salt or b"", event.payload or b""),
         )
         events[index] = replace(event, hash=previous)
     return events
@@ -102,7 +102,8 @@ def test_events_do_not_verify_as_another_stream(stored: Events) -> None:
         ("payload", lambda _: None),
         ("salt", lambda old: bytes(16) if old != bytes(16) else b"1" * 16),
         ("salt", lambda _: None),
-        ("payload_digest", lambda old: old[:-1] + bytes([old[-1] ^ 1])),
+        ("payload_digest", lambda _: b"x" * 32),
+        ("payload_digest", lambda _: b"x"),
         ("hash", lambda old: bytes([old[0] ^ 1]) + old[1:]),
         ("type", lambda _: "prompt.cancelled"),
         ("schema_version", lambda old: old + 1),
@@ -181,14 +182,43 @@ def test_an_epoch_that_falls_is_named_even_when_every_hash_fits(stored: Events) 
     assert caught.value.seq == 5
 
 
+def erased(event: StoredEvent) -> StoredEvent:
+    assert event.salt is not None
+    assert event.payload is not None
+    digest = chain.digest_of(event.salt, event.payload)
+    return replace(event, payload=None, salt=None, payload_digest=digest)
+
+
 def test_an_erased_payload_still_verifies(stored: Events) -> None:
     end = (5, stored[-1].hash)
     for index in (0, 4, 2):
-        stored[index] = replace(stored[index], payload=None, salt=None)
+        stored[index] = erased(stored[index])
         assert chain.verify(STREAM, stored) == end
+
+
+def test_a_digest_that_is_stored_beside_its_payload_verifies(stored: Events) -> None:
+    """Before 0004 all were stored."""
+    digest = erased(stored[2]).payload_digest
+    stored[2] = replace(stored[2], payload_digest=digest)
+    assert chain.verify(STREAM, stored) == (5, stored[-1].hash)
 
 
 @pytest.mark.parametrize("field", ["payload_digest", "hash"])
 def test_an_erased_event_is_still_bound_by_its_digest_and_hash(stored: Events, field: str) -> None:
-    stored[2] = replace(stored[2], payload=None, salt=None, **{field: b"x" * 32})
+    stored[2] = replace(erased(stored[2]), **{field: b"x" * 32})
+    assert first_bad_seq(stored) == 3
+
+
+@pytest.mark.parametrize("digest", [b"", b"x" * 31, b"x" * 33])
+def test_a_payload_that_is_gone_without_a_digest_is_named(stored: Events, digest: bytes) -> None:
+    stored[2] = replace(stored[2], payload=None, salt=None, payload_digest=digest)
+    with pytest.raises(CorruptLogError, match="gone without a digest") as caught:
+        chain.verify(STREAM, stored)
+    assert caught.value.seq == 3
+
+
+@pytest.mark.parametrize("gone", ["payload", "salt"])
+def test_payload_and_salt_are_only_gone_together(stored: Events, gone: str) -> None:
+    half = replace(stored[2], payload_digest=erased(stored[2]).payload_digest)
+    stored[2] = replace(half, **{gone: None})
     assert first_bad_seq(stored) == 3
