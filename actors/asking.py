@@ -22,6 +22,12 @@ Askable = (
     | c.AbortRun
     | c.ResolveApproval
     | c.CompactContext
+    | c.ForkSession
+    | c.NoteBranch
+    | c.HoldSession
+    | c.ReleaseSession
+    | c.EraseSession
+    | c.ErasePart
 )
 """What can be asked of a session from outside its process."""
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from actors.session.events import Event
+from actors.session.record_events import StreamErased
 from actors.session.state import SessionState
 
 WINDOW_EVENTS = 1_024
@@ -176,6 +177,12 @@ class Feed:
                 reader.rouse()
 
     def _keep(self, committed: Sequence[Committed]) -> None:
+        for index, each in enumerate(committed):
+            if isinstance(each.event, StreamErased):  # what came before is erased: look in the log
+                self.entries.clear()
+                self._entries_bytes = 0
+                committed = committed[index:]
+                break
         self.entries.extend(committed)
         self._entries_bytes += sum([each.size for each in committed])
         while len(self.entries) > self._window or (

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import msgspec
 import pykka
 
-from actors.gateway_state import CODEC, STREAM, GatewayState, decide, evolve
+from actors.gateway_state import CODEC, STREAM, EraseDeltas, GatewayState, decide, evolve
 from actors.session.commands import Command
+from actors.session.events import attributed
 from persistence import chain
 from persistence.errors import (
     ConflictError,
@@ -33,6 +34,20 @@ class Loaded(msgspec.Struct, frozen=True):
 
 class Refresh(msgspec.Struct, frozen=True):
     """Take in what other processes have changed."""
+
+
+def read_state(log: EventLog, head: Head) -> GatewayState:
+    """Return what the stream ``gateway`` says, verified. Raises CorruptLogError."""
+    stored = list(log.read(head))
+    seq, _hash = chain.verify(STREAM, stored)
+    if seq != head.version:
+        raise CorruptLogError(STREAM, seq + 1, "the stream is cut off")
+    state = GatewayState()
+    for each in stored:
+        if each.payload is None:
+            raise CorruptLogError(STREAM, each.seq, "the payload is erased")
+        state = evolve(state, CODEC.decode(each.type, each.schema_version, each.payload))
+    return state
 
 
 class GatewayActor(pykka.ThreadingActor):
@@ -73,7 +88,7 @@ class GatewayActor(pykka.ThreadingActor):
 
     def _carry_out(self, command: Command) -> bool:
         head = self._head or self._load()
-        events = decide(command, self._state)
+        events = attributed(decide(command, self._state), command.request)
         if not events:
             return False
         new = tuple(
@@ -85,7 +100,9 @@ class GatewayActor(pykka.ThreadingActor):
             ]
         )
         self._head = None  # unknown until the append has succeeded
-        self._head = self._writer.submit(Append(head, new, UNLISTED)).result()
+        erasures = command.erasures if isinstance(command, EraseDeltas) else ()
+        append = Append(head, new, UNLISTED, erasures=erasures)
+        self._head = self._writer.submit(append).result()
         for event in events:
             self._state = evolve(self._state, event)
         self._on_change(self._state)
@@ -106,15 +123,7 @@ class GatewayActor(pykka.ThreadingActor):
     def _load(self) -> Head:
         """Take in what was changed before. Raises PersistenceError."""
         head = self._writer.submit(Claim(STREAM, SHARED)).result()
-        stored = list(self._log.read(head))
-        seq, _hash = chain.verify(STREAM, stored)
-        if seq != head.version:
-            raise CorruptLogError(STREAM, seq + 1, "the stream is cut off")
-        state = GatewayState()
-        for each in stored:
-            if each.payload is None:
-                raise CorruptLogError(STREAM, each.seq, "the payload is erased")
-            state = evolve(state, CODEC.decode(each.type, each.schema_version, each.payload))
+        state = read_state(self._log, head)
         self._state = state
         self._head = head
         self._on_change(state)

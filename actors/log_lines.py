@@ -15,6 +15,7 @@ from msgspec import Struct
 from actors.feed import Committed
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, text_of
+from actors.session.record_events import StreamErased
 from actors.timers import now_ms
 
 KEPT_LINES = 1_000
@@ -63,17 +64,32 @@ class LogLines:
 
     def take(self, lines: Sequence[LogLine]) -> None:
         """Keep what another process has to tell."""
+        for each in lines:
+            if each.line.endswith(_ERASED) and each.line.startswith(_SESSION):
+                self.forget(each.line.removeprefix(_SESSION).removesuffix(_ERASED))
         with self._lock:
             self._lines.extend(lines)
 
     def follow(self, key: str, committed: Sequence[Committed]) -> None:
         """Keep what a session's events have to say."""
         for each in committed:
+            if isinstance(each.event, StreamErased):
+                self.forget(key)
             say = _SAY.get(type(each.event))
             if say is not None:
                 line = say(each, self._quoted)
                 if line is not None:
                     self.add(f"[{line[0]}] session={key} {line[1]}")
+
+    def forget(self, key: str) -> None:
+        """Keep no line that may quote what was said in a session."""
+        about = (f"session={key} ", f"/sessions/{key}/", f"/sessions/{key} ")
+        with self._lock:
+            for lines in (self._lines, self._untold):
+                if lines is not None:
+                    left = [line for line in lines if not any(each in line.line for each in about)]
+                    lines.clear()
+                    lines.extend(left)
 
     def newest(self, count: int) -> list[LogLine]:
         """Return the newest lines, the oldest of them first."""
@@ -204,4 +220,8 @@ _SAY: dict[type[e.Event], Callable[[Committed, Quote], Line | None]] = {
     e.TurnRetried: _retried,
     e.ContextCompacted: _compacted,
     e.SteeringReceived: _steered,
+    StreamErased: _plain("erased"),
 }
+
+_SESSION = "[session] session="
+_ERASED = " erased"

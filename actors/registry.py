@@ -20,6 +20,7 @@ from actors.runs.run_session import RunSession
 from actors.runs.run_worker import RunWorker
 from actors.session import commands as c
 from actors.session.decide import accepted_before
+from actors.session.events import Request
 from actors.session.rejections import QueueFull
 from actors.session.state import SessionState
 from actors.session_actor import SessionActor
@@ -273,7 +274,9 @@ class SessionRegistry:
         """Tell whether what this process owns is surely its own still."""
         return self._others is None or self._others.sure
 
-    def compact(self, key: str, principal: str) -> c.Compaction | None:
+    def compact(
+        self, key: str, principal: str, request: Request | None = None
+    ) -> c.Compaction | None:
         """Have a summary stand for a session's older messages; None where there are none.
 
         Blocks while the session's model answers. Raises SessionNotFound, ModelError, Rejection
@@ -285,7 +288,11 @@ class SessionRegistry:
         compaction = self._launcher.compact(head, state)
         if compaction is not None:
             command = c.CompactContext(
-                self.now_ms(), compaction, state.context_seq, principal=principal
+                self.now_ms(),
+                compaction,
+                state.context_seq,
+                principal=principal,
+                request=request,
             )
             self.ask(key, command)
         return compaction

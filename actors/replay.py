@@ -1,24 +1,41 @@
 """States and events read back from the log, as the session's own actor would give them."""
 
 import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from actors.feed import Committed
-from actors.session.codec import Codec, UnknownEventError, decode_state
-from actors.session.events import Event
+from actors.session.codec import Codec, UnknownEventError, decode_state, encode_state
+from actors.session.events import Erased, Event
 from actors.session.evolve import evolve
 from actors.session.state import STATE_VERSION, SessionState
+from actors.session.summary import summary_of
 from persistence import chain
 from persistence.errors import CorruptLogError
 from persistence.event_log import EventLog
-from persistence.records import GENESIS_HASH, Head, StoredEvent
+from persistence.native import give_way
+from persistence.records import GENESIS_HASH, Head, Snapshot, StoredEvent, Summary
 
 logger = logging.getLogger(__name__)
 
 STREAM_PREFIX = "session:"
 
 CODEC = Codec()
+
+_encode_summary = msgspec.json.Encoder().encode
+YIELD_EVENTS = 500
+
+T = TypeVar("T")
+
+
+def unhurried(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, and let other greenlets go on after every 500 of them."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % YIELD_EVENTS == 0:
+            give_way()
 
 
 def stream_of(key: str) -> str:
@@ -27,9 +44,12 @@ def stream_of(key: str) -> str:
 
 
 def decode(stream_id: str, stored: StoredEvent) -> Event:
-    """Return what the log holds as an event. Raises CorruptLogError."""
+    """Return what the log holds as an event, Erased where it holds nothing any more.
+
+    Raises CorruptLogError.
+    """
     if stored.payload is None:
-        raise CorruptLogError(stream_id, stored.seq, "the payload is erased")
+        return Erased(type=stored.type)
     try:
         return CODEC.decode(stored.type, stored.schema_version, stored.payload)
     except (UnknownEventError, msgspec.MsgspecError) as error:
@@ -47,13 +67,38 @@ def state_at(log: EventLog, head: Head, at: int | None = None) -> SessionState:
         head.stream_id.removeprefix(STREAM_PREFIX)
     )
     previous = _hash_at(log, head, state.version) if state.version else GENESIS_HASH
-    stored = list(log.read(head, after=state.version, before=end + 1))
+    folding = _Folding(head.stream_id, state)
+    stored = folding.checked(log.read(head, after=state.version, before=end + 1))
     seq, last_hash = chain.verify(head.stream_id, stored, after=state.version, previous=previous)
     if seq != end or (end == head.version and last_hash != head.hash):
         raise CorruptLogError(head.stream_id, seq + 1, "the stream is cut off")
-    for event in stored:
-        state = evolve(state, decode(head.stream_id, event))
-    return state
+    return folding.state
+
+
+class _Folding:
+    """Folds events into a state as they are checked, so that none has to be kept."""
+
+    def __init__(self, stream_id: str, state: SessionState) -> None:
+        self._stream_id = stream_id
+        self.state = state
+
+    def checked(self, stored: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
+        """Yield the events; who asks for the next one has checked the one before."""
+        for each in unhurried(stored):
+            yield each
+            self.state = evolve(self.state, decode(self._stream_id, each))
+
+
+def entry_of(state: SessionState) -> Summary:
+    """Return how a session stands in the list of streams."""
+    return Summary(
+        listed=state.exists, active=not state.idle, body=_encode_summary(summary_of(state))
+    )
+
+
+def snapshot_of(state: SessionState) -> Snapshot:
+    """Return a session's state as it is stored."""
+    return Snapshot(state.version, STATE_VERSION, encode_state(state))
 
 
 def replay(

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
 import pykka
 
 from actors.asking import Done, encode_outcome
+from actors.erasures import erases_all, erasures_of
 from actors.feed import Committed, Feed
 from actors.log_lines import LogLines
 from actors.mailbox import (
@@ -21,16 +21,14 @@ from actors.mailbox import (
     Reports,
 )
 from actors.origin import Origin
-from actors.replay import CODEC, state_at, stream_of
+from actors.replay import CODEC, entry_of, snapshot_of, state_at, stream_of
 from actors.runs.conversation import Conversation, EndedRun, Recent
 from actors.runs.link import VOID, Reported
 from actors.session import commands as c
-from actors.session.codec import encode_state
 from actors.session.decide import decide
-from actors.session.events import Event, RunCompleted, RunStarted
+from actors.session.events import Event, RunCompleted, RunStarted, attributed
 from actors.session.evolve import evolve, fold
-from actors.session.state import STATE_VERSION, SessionState
-from actors.session.summary import summary_of
+from actors.session.state import SessionState
 from persistence.errors import OwnedElsewhereError, PersistenceError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
@@ -42,15 +40,12 @@ from persistence.records import (
     NewEvent,
     Release,
     Snapshot,
-    Summary,
 )
 
 SNAPSHOT_EVERY_EVENTS = 1_000
 PROCESS_ENDED = "The process that ran it ended."
 
 logger = logging.getLogger(__name__)
-
-_encode_summary = msgspec.json.Encoder().encode
 
 
 class RunHandle(Protocol):
@@ -206,7 +201,7 @@ class SessionActor(pykka.ThreadingActor):
         asked: list[tuple[str, Event]] = []
         state = self._state
         for command in commands:
-            new = decide(command, state, hold=self._around.draining)
+            new = attributed(decide(command, state, hold=self._around.draining), command.request)
             first_seq = state.version + 1
             state = fold(state, new)
             principal = "" if isinstance(command, c.RunCommand) else command.principal
@@ -216,12 +211,15 @@ class SessionActor(pykka.ThreadingActor):
         if not asked:
             return 0
         committed, new_events = self._prepare(asked)
+        erasures = erasures_of(self._require_head(), [event for _principal, event in asked])
         append = Append(
             self._require_head(),
             new_events,
-            _list_entry(state),
-            self._due_snapshot(state),
+            entry_of(state),
+            snapshot_of(state) if erasures else self._due_snapshot(state),
             answers=_answers(origin, committed[0].seq),
+            erasures=erasures,
+            erases_all=erases_all(self._require_head(), erasures),
         )
         try:
             self._head = self._around.writer.submit(append).result()
@@ -233,6 +231,8 @@ class SessionActor(pykka.ThreadingActor):
         self._feed.publish(committed, state)
         self._around.committed(self._key, committed)
         self._conversation.follow(committed)
+        if erasures:  # nothing of it stays in memory, nor is remembered of a run that ends now
+            self._conversation = Conversation(since=state.version)
         try:
             self._follow_run(before, state, committed)
         except Exception as error:  # what was asked is durable all the same
@@ -277,7 +277,7 @@ class SessionActor(pykka.ThreadingActor):
         every = SNAPSHOT_EVERY_EVENTS
         if state.version // every == self._state.version // every:
             return None
-        return Snapshot(state.version, STATE_VERSION, encode_state(state))
+        return snapshot_of(state)
 
     def _follow_run(
         self, before: SessionState, state: SessionState, committed: Sequence[Committed]
@@ -330,8 +330,8 @@ class SessionActor(pykka.ThreadingActor):
         if self._feed.has_readers or not self._state.idle:
             return
         if self._state.version:
-            snapshot = Snapshot(self._state.version, STATE_VERSION, encode_state(self._state))
-            append = Append(self._require_head(), (), _list_entry(self._state), snapshot)
+            snapshot = snapshot_of(self._state)
+            append = Append(self._require_head(), (), entry_of(self._state), snapshot)
             self._around.writer.submit(append).result()
         self._around.log_lines.add(f"evicted idle session {self._key}")
         self._let_go()
@@ -372,11 +372,3 @@ def _answers(origin: Origin | None, seq: int) -> tuple[Answer, ...]:
     if origin is None:
         return ()
     return (Answer(origin.message_id, origin.asker, encode_outcome(Done(seq))),)
-
-
-def _list_entry(state: SessionState) -> Summary:
-    return Summary(
-        listed=state.exists,
-        active=not state.idle,
-        body=_encode_summary(summary_of(state)),
-    )

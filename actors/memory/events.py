@@ -7,10 +7,14 @@ from typing import ClassVar
 
 from actors.session.codec import Codec
 from actors.session.events import Event
+from actors.session.record_events import StreamErased
 
 
 class MemoryRemembered(Event, frozen=True):
-    """Something is to be remembered; with the id of a memory that is there, once more the same."""
+    """Something is to be remembered; with the id of a memory that is there, once more the same.
+
+    ``session_key`` and ``prompt_id`` say what it was learnt from, where it was a session's run.
+    """
 
     wire_name: ClassVar[str] = "memory.remembered"
     memory_id: int
@@ -20,6 +24,8 @@ class MemoryRemembered(Event, frozen=True):
     content: str
     source: str
     at: int
+    session_key: str = ""
+    prompt_id: str = ""
 
 
 class MemorySuperseded(Event, frozen=True):
@@ -68,6 +74,7 @@ MEMORY_EVENTS: tuple[type[Event], ...] = (
     MemoryForgotten,
     MemoryRecalled,
     EpisodeRecorded,
+    StreamErased,
 )
 
 CODEC = Codec(MEMORY_EVENTS)

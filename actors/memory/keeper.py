@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from msgspec.structs import replace
+
 from actors.memory.identity import Identity
 from actors.memory.recall import Recalled
 from actors.memory.rules import Episode, Recall
@@ -161,8 +163,11 @@ class MemoryKeeper:
                 timers=self._timers,
             )
             identity = self._service.identity(key)
+            if self._is_erased(ended):
+                return
             for command in memories_in(answer, at=self._now_ms(), principal=run.principal):
-                self._service.remember(identity, command)
+                learnt = replace(command, session_key=key, prompt_id=run.prompt_id)
+                self._service.remember(identity, learnt)
         except (PersistenceError, ModelError) as error:
             logger.warning("Nothing is remembered of run %s: %s", run.prompt_id, error)
         finally:
@@ -171,6 +176,8 @@ class MemoryKeeper:
     def _said(self, ended: EndedRun) -> list[Said]:
         """Return what people and models said in a run, in order."""
         recent, head = ended.recent, ended.head
+        if self._is_erased(ended):
+            return []
         messages = list(recent.newest_first())
         if recent.since > ended.run.started_seq:
             older = self._log.read(
@@ -189,6 +196,14 @@ class MemoryKeeper:
             if isinstance(message, UserMessage | AssistantMessage)
             and (text := text_of(message.content)).strip()
         ]
+
+    def _is_erased(self, ended: EndedRun) -> bool:
+        """Tell whether the run has been erased since."""
+        started = ended.run.started_seq
+        return any(
+            each.payload is None
+            for each in self._log.read(ended.head, after=started - 1, before=started + 1)
+        )
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import pykka
 from msgspec import Struct
 
+from actors.memory.erasing import ErasedMemories, erase, event_of
 from actors.memory.events import CODEC, MemoryRecalled, MemoryRemembered
 from actors.memory.identity import Identity
 from actors.memory.rules import (
     Episode,
+    EraseMemories,
     Forget,
     Recall,
     Remember,
@@ -22,7 +24,7 @@ from actors.memory.rules import (
     wanted_key,
 )
 from actors.session.commands import Command
-from actors.session.events import Event
+from actors.session.events import Event, attributed
 from persistence import chain
 from persistence.errors import (
     ConflictError,
@@ -83,7 +85,8 @@ class MemoryActor(pykka.ThreadingActor):
     Every process may write it: what another one was ahead of is decided again.
 
     ``Remember`` is answered with the id of the memory, ``Forget`` with whether there was one,
-    ``Rebuild`` with nothing: each once it is durable, or it raises PersistenceError.
+    ``EraseMemories`` with what was erased, ``Rebuild`` with nothing: each once it is durable, or
+    it raises PersistenceError.
     """
 
     use_daemon_thread = True
@@ -106,16 +109,20 @@ class MemoryActor(pykka.ThreadingActor):
         self._last_memory_id = 0
         self._last_episode_id = 0
 
-    def on_receive(self, message: Remember | Forget | Rebuild | Gathered) -> object:
+    def on_receive(self, message: Remember | Forget | EraseMemories | Rebuild | Gathered) -> object:
         """Handle one message; each kind says what it does."""
         if isinstance(message, Gathered):
             self._take_gathered()
             return None
         return self._again(lambda head: self._carry_out(head, message))
 
-    def _carry_out(self, head: Head, message: Remember | Forget | Rebuild) -> object:
+    def _carry_out(
+        self, head: Head, message: Remember | Forget | EraseMemories | Rebuild
+    ) -> object:
         if isinstance(message, Remember):
             return self._remember(head, message)
+        if isinstance(message, EraseMemories):
+            return self._erase(head, message)
         if isinstance(message, Forget):
             return self._forget(head, message)
         self._rebuild(head)
@@ -148,7 +155,7 @@ class MemoryActor(pykka.ThreadingActor):
     def _remember(self, head: Head, command: Remember) -> int:
         active = self._memories.by_key(head.row, wanted_key(command))
         events = remember(command, active, self._last_memory_id + 1)
-        self._append(head, [(command.principal, event) for event in events])
+        self._append(head, _asked_by(command, events))
         remembered = events[-1]
         assert isinstance(remembered, MemoryRemembered)
         self._last_memory_id = max(self._last_memory_id, remembered.memory_id)
@@ -160,7 +167,7 @@ class MemoryActor(pykka.ThreadingActor):
         else:
             meant = self._memories.by_key(head.row, wanted_key(Remember(0, "", key=command.key)))
         events = forget(command, meant)
-        self._append(head, [(command.principal, event) for event in events])
+        self._append(head, _asked_by(command, events))
         return bool(events)
 
     def _take(self, head: Head, commands: Sequence[Command]) -> None:
@@ -180,16 +187,19 @@ class MemoryActor(pykka.ThreadingActor):
                 asked.append((command.principal, recalled))
         self._append(head, asked)
 
+    def _erase(self, head: Head, command: EraseMemories) -> ErasedMemories:
+        append, erased = erase(self._log, head, command)
+        if append is not None:
+            self._head = None
+            self._head = self._writer.submit(append).result()
+        return erased
+
     def _rebuild(self, head: Head) -> None:
         stored = list(self._log.read(head))
         seq, _hash = chain.verify(self._stream_id, stored)
         if seq != head.version:
             raise CorruptLogError(self._stream_id, seq + 1, "the stream is cut off")
-        events: list[Event] = []
-        for each in stored:
-            if each.payload is None:
-                raise CorruptLogError(self._stream_id, each.seq, "the payload is erased")
-            events.append(CODEC.decode(each.type, each.schema_version, each.payload))
+        events = [event_of(each) for each in stored]
         self._head = None
         self._head = self._writer.submit(Reproject(head, tuple(projected(events)))).result()
 
@@ -207,3 +217,7 @@ class MemoryActor(pykka.ThreadingActor):
         self._head = None  # unknown until the append has succeeded
         append = Append(head, new, UNLISTED, rows=tuple(rows))
         self._head = self._writer.submit(append).result()
+
+
+def _asked_by(command: Command, events: Sequence[Event]) -> list[tuple[str, Event]]:
+    return [(command.principal, event) for event in attributed(tuple(events), command.request)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.memory.events import (
@@ -39,6 +40,17 @@ EPISODE_CHARACTERS_MAX = 4_000
 DIGEST_CHARACTERS = 8
 
 
+class Origin(Struct, frozen=True):
+    """What of a session is meant: all of it where the others are None.
+
+    ``said`` are the messages, by role and time, ``prompt_ids`` the prompts of runs.
+    """
+
+    session_key: str
+    said: frozenset[tuple[str, int]] | None = None
+    prompt_ids: frozenset[str] | None = None
+
+
 class Remember(Command, frozen=True):
     """Remember something; a kind or bucket that there isn't counts as not given."""
 
@@ -47,6 +59,16 @@ class Remember(Command, frozen=True):
     kind: str = ""
     key: str = ""
     source: str = MANUAL
+    session_key: str = ""
+    prompt_id: str = ""
+
+
+class EraseMemories(Command, frozen=True):
+    """Erase what came from a session until then, as far as its ``origin`` says."""
+
+    receipt_id: str
+    reason: str
+    origin: Origin
 
 
 class Forget(Command, frozen=True):
@@ -101,13 +123,16 @@ def remember(command: Remember, active: MemoryRow | None, next_id: int) -> tuple
     kind = command.kind if command.kind in BUCKET_OF_KIND else DEFAULT_KIND
     bucket = command.bucket if command.bucket in BUCKETS else BUCKET_OF_KIND[kind]
     content, key, at = one_line(command.content), wanted_key(command), command.at
+    origin = (command.session_key, command.prompt_id)
     if active is not None and (active.content, active.bucket, active.kind) == (
         content,
         bucket,
         kind,
     ):
-        return (MemoryRemembered(active.id, bucket, kind, key, content, active.source, at),)
-    remembered = MemoryRemembered(next_id, bucket, kind, key, content, command.source, at)
+        return (
+            MemoryRemembered(active.id, bucket, kind, key, content, active.source, at, *origin),
+        )
+    remembered = MemoryRemembered(next_id, bucket, kind, key, content, command.source, at, *origin)
     if active is None:
         return (remembered,)
     return (MemorySuperseded(active.id, next_id, at), remembered)
@@ -157,7 +182,8 @@ def projected(
                 memories[event.memory_id] = _remembered_row(event, found(event.memory_id))
             case MemorySuperseded() | MemoryForgotten():
                 row = found(event.memory_id)
-                assert row is not None
+                if row is None:  # it is erased
+                    continue
                 by = event.by if isinstance(event, MemorySuperseded) else None
                 memories[event.memory_id] = replace(
                     row, active=False, superseded_at=event.at, superseded_by=by

@@ -8,10 +8,11 @@ from typing import Protocol
 import pykka
 from msgspec import Struct
 
+from actors.memory.erasing import ErasedMemories
 from actors.memory.identity import Identity, identity_of
 from actors.memory.memory_actor import Gathered, Inbox, MemoryActor, Rebuild
 from actors.memory.recall import Recalled, recalled
-from actors.memory.rules import Episode, Forget, Recall, Remember
+from actors.memory.rules import Episode, EraseMemories, Forget, Recall, Remember
 from persistence.errors import StoreUnavailableError
 from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
@@ -109,6 +110,14 @@ class MemoryService:
             return False
         return bool(self._ask(identity, command))
 
+    def erase(self, identity: Identity, command: EraseMemories) -> ErasedMemories:
+        """Erase what came from a session, durably, from the log and from what is searched."""
+        if self._head(identity) is None:
+            return ErasedMemories()
+        erased = self._ask(identity, command)
+        assert isinstance(erased, ErasedMemories)
+        return erased
+
     def rebuild(self, identity: Identity) -> MemoryCounts:
         """Make the projection anew, from the log alone, and return what it holds."""
         if self._head(identity) is not None:
@@ -185,7 +194,9 @@ class MemoryService:
                     loaded = self._loaded[identity.key] = _Loaded(actor, inbox)
         return loaded
 
-    def _ask(self, identity: Identity, message: Remember | Forget | Rebuild | Gathered) -> object:
+    def _ask(
+        self, identity: Identity, message: Remember | Forget | EraseMemories | Rebuild | Gathered
+    ) -> object:
         try:
             return self._load(identity).actor.ask(message, block=True, timeout=ASK_TIMEOUT_S)
         except (pykka.ActorDeadError, pykka.Timeout) as error:

@@ -10,7 +10,11 @@ from typing import Any
 import msgspec
 
 from actors.session.events import EVENT_TYPES, Event
+from actors.session.record_events import RECORD_EVENTS
 from actors.session.state import SessionState
+
+SESSION_EVENTS: tuple[type[Event], ...] = (*EVENT_TYPES, *RECORD_EVENTS)
+"""All that a session's stream can hold."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -27,7 +31,7 @@ class Codec:
 
     def __init__(
         self,
-        types: tuple[type[Event], ...] = EVENT_TYPES,
+        types: tuple[type[Event], ...] = SESSION_EVENTS,
         upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
     ) -> None:
         self._encode = msgspec.json.Encoder().encode

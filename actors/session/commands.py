@@ -11,11 +11,14 @@ from actors.session.events import (
     ContextCompacted,
     MessageCompleted,
     ModelSelected,
+    Request,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
 )
-from actors.session.messages import AssistantMessage, Block, Image, Usage
+from actors.session.messages import AssistantMessage, Block, Image, Message, Usage
+from actors.session.record_events import PastErasure
+from actors.session.state import ModelRef
 
 Delta = TextDelta | ThinkingDelta | ToolInputDelta
 Recorded = MessageCompleted | ModelSelected | ContextCompacted
@@ -27,10 +30,11 @@ GATEWAY = "gateway"
 
 class _Asked(Struct, frozen=True, kw_only=True, tag=True):
     principal: str = GATEWAY
+    request: Request | None = None
 
 
 class Command(_Asked, frozen=True):
-    """Base of all commands; ``principal`` is who gave it."""
+    """Base of all commands; ``principal`` is who gave it, by ``request`` where it was one."""
 
     at: int
 
@@ -160,6 +164,89 @@ class ImportSession(Command, frozen=True):
     source: str
     original_id: str
     recorded: tuple[Recorded, ...]
+
+
+class ForkSource(Struct, frozen=True):
+    """Where a session was when another one was made of it; ``hash`` is that event's, in hex."""
+
+    key: str
+    session_id: str
+    seq: int
+    hash: str
+
+
+class ForkSession(Command, frozen=True):
+    """Begin the session with what was said in another. Rejected with KeyTaken where it exists.
+
+    ``summary`` is what a model is told for the first ``summarised`` of the messages.
+    """
+
+    session_id: str
+    source: ForkSource
+    messages: tuple[Message, ...]
+    name: str = ""
+    model: ModelRef | None = None
+    thinking_level: str = ""
+    summary: str = ""
+    summarised: int = 0
+
+
+class NoteBranch(Command, frozen=True):
+    """Record that another session was made of this one, as it was at ``seq``."""
+
+    into_key: str
+    into_session_id: str
+    seq: int
+
+
+class HoldSession(Command, frozen=True):
+    """Have nothing of the session erased, for this reason, until it is released."""
+
+    reason: str
+
+
+class ReleaseSession(Command, frozen=True):
+    """Let what may be erased be erased again."""
+
+
+class EraseSession(Command, frozen=True):
+    """Erase all that the session's stream holds; the session ends before. Rejected with OnHold.
+
+    With ``session_id`` the key means an empty session at once. ``earlier`` are the erasures that
+    the stream tells of. A session that was erased and not used since stays as it is.
+    """
+
+    receipt_id: str
+    reason: str
+    earlier: tuple[PastErasure, ...] = ()
+    session_id: str = ""
+
+
+class Left(Struct, frozen=True):
+    """What is left of a session after a part of it is erased, by what its log holds.
+
+    ``messages`` is how many fewer there are. ``summarised`` tells whether its summary is left.
+    """
+
+    preview: str | None
+    messages: int
+    named: bool
+    summarised: bool
+
+
+class ErasePart(Command, frozen=True):
+    """Erase the events of these ranges, and what the state has of them.
+
+    Rejected with OnHold, with SessionBusy where something runs or waits, with SessionMoved when
+    the session is not at this ``version``.
+    """
+
+    receipt_id: str
+    reason: str
+    ranges: tuple[tuple[int, int], ...]
+    left: Left
+    version: int
+    earlier: tuple[PastErasure, ...] = ()
 
 
 class RunCommand(Command, frozen=True):

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from actors.session import commands as c
 from actors.session import events as e
+from actors.session.decide_erasure import DECIDE_ERASURE, whole_erasure
+from actors.session.decide_record import DECIDE_RECORD
 from actors.session.decide_run import (
     DECIDE_RUN,
     TOOL_SKIPPED,
@@ -129,6 +131,14 @@ def _delete_session(command: c.DeleteSession, state: SessionState) -> Events:
     return (*stopped, e.SessionDeleted(command.at))
 
 
+def _erase_session(command: c.EraseSession, state: SessionState) -> Events:
+    ended: Events = ()
+    if state.exists:
+        stopped = _stopped(state, f"Session erased: {state.key}", command.at)
+        ended = (*stopped, e.SessionDeleted(command.at))
+    return whole_erasure(command, state, ended)
+
+
 def _stopped(state: SessionState, reason: str, at: int) -> Events:
     """Cancel what waits and abort what runs."""
     return (*_cancelled(state, reason, at), *aborted(state, at))
@@ -202,6 +212,7 @@ _DECIDE: dict[type[c.Command], Callable[[Any, SessionState], Events]] = {
     c.ResetSession: _reset_session,
     c.ReloadSession: _reload_session,
     c.DeleteSession: _delete_session,
+    c.EraseSession: _erase_session,
     c.SelectModel: _select_model,
     c.ImportSession: _import_session,
     c.AbortRun: _abort_run,
@@ -211,4 +222,6 @@ _DECIDE: dict[type[c.Command], Callable[[Any, SessionState], Events]] = {
     c.ExpireApprovals: _expire_approvals,
     c.CompactContext: _compact_context,
     **DECIDE_RUN,
+    **DECIDE_RECORD,
+    **DECIDE_ERASURE,
 }

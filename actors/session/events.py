@@ -8,6 +8,7 @@ prompt's id.
 from typing import Any, ClassVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.session.messages import (
     AssistantMessage,
@@ -19,11 +20,32 @@ from actors.session.messages import (
 )
 
 
-class Event(Struct, frozen=True, omit_defaults=True):
-    """Base of all events."""
+class Request(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The request that an event came with: part of the payload, so that it can be erased.
+
+    ``token`` is the token's public id, ``address`` where the request came from, ``agent`` what
+    sent it, by its own words.
+    """
+
+    id: str
+    token: str = ""
+    address: str = ""
+    agent: str = ""
+
+
+class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of all events; ``request`` is set where one led to it directly."""
 
     wire_name: ClassVar[str]
     schema_version: ClassVar[int] = 1
+    request: Request | None = None
+
+
+class Erased(Event, frozen=True):
+    """Stands for an event whose payload is erased: only its type is known. Never written."""
+
+    wire_name: ClassVar[str] = ""
+    type: str
 
 
 class SessionCreated(Event, frozen=True):
@@ -351,6 +373,15 @@ class ToolCompleted(Event, frozen=True):
         return self.outcome != "ok"
 
 
-EVENT_TYPES: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+EVENT_TYPES: tuple[type[Event], ...] = tuple(
+    [each for each in Event.__subclasses__() if each is not Erased]
+)
 
 Events = tuple[Event, ...]
+
+
+def attributed(events: Events, request: Request | None) -> Events:
+    """Return the events with the request that led to them."""
+    if request is None:
+        return events
+    return tuple([replace(event, request=request) for event in events])

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from actors.session import events as e
+from actors.session.evolve_record import EVOLVE_RECORD
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -54,6 +55,7 @@ def _session_created(state: SessionState, event: e.SessionCreated) -> SessionSta
         created_at=event.at,
         last_active_at=event.at,
         workspace_id=event.session_id,
+        hold=state.hold,
     )
 
 
@@ -73,11 +75,14 @@ def _session_reset(state: SessionState, event: e.SessionReset) -> SessionState:
         thinking_level=state.thinking_level,
         accepted=state.accepted,
         workspace_id=state.workspace_id,
+        hold=state.hold,
     )
 
 
 def _session_deleted(state: SessionState, event: e.SessionDeleted) -> SessionState:
-    return SessionState(key=state.key, version=state.version + 1, last_active_at=event.at)
+    return SessionState(
+        key=state.key, version=state.version + 1, last_active_at=event.at, hold=state.hold
+    )
 
 
 def _session_renamed(state: SessionState, event: e.SessionRenamed) -> SessionState:
@@ -378,4 +383,5 @@ _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.ApprovalRequested: _approval_requested,
     e.ApprovalResolved: _approval_resolved,
     e.ToolCompleted: _tool_completed,
+    **EVOLVE_RECORD,
 }

@@ -29,6 +29,34 @@ class SessionExists(Rejection):
         super().__init__(f"Session {key} already has messages: choose another key.")
 
 
+class KeyTaken(Rejection):
+    """A session is to be made, and there is one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is a session {key} already: choose another key.")
+
+
+class OnHold(Rejection):
+    """Something is to be erased that has to be kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The session is on hold ({reason}): release it first.")
+
+
+class SessionBusy(Rejection):
+    """A part of a session is to be erased while something runs or waits in it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Session {key} is processing prompts: abort them first.")
+
+
+class SessionMoved(Rejection):
+    """The session has gone on since somebody looked at it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Session {key} has changed meanwhile: try again.")
+
+
 class ApprovalNotFound(Rejection):
     """Nothing of that id waits for an approval."""
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from actors.session.messages import Image, Usage
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
 
@@ -105,6 +105,7 @@ class SessionState(Struct, frozen=True):
     ``first_seq`` is the event that began this incarnation of the key: history starts there.
     ``draft_at`` is None unless an assistant's message streams. ``workspace_id`` names the folder
     of its tools, the same after a reset. ``run_usage`` and ``turn_usage`` are the newest run's.
+    ``hold`` is why nothing of the session may be erased; "" where it may.
     """
 
     key: str
@@ -134,6 +135,7 @@ class SessionState(Struct, frozen=True):
     run_usage: Usage = Usage()
     turn_usage: Usage = Usage()
     workspace_id: str = ""
+    hold: str = ""
 
     @property
     def processing(self) -> bool:

@@ -61,6 +61,7 @@ class SessionSummary(Struct, frozen=True, gc=False, rename="camel"):
     thinking_level: str | UnsetType = UNSET
     usage: ShownUsages | UnsetType = UNSET
     approvals: list[ShownApproval] | UnsetType = UNSET
+    legal_hold: str | UnsetType = UNSET
 
 
 def summary_of(state: SessionState) -> SessionSummary:
@@ -82,6 +83,7 @@ def summary_of(state: SessionState) -> SessionSummary:
         thinking_level=state.thinking_level or UNSET,
         usage=_shown_usages(state),
         approvals=shown_approvals(state) or UNSET,
+        legal_hold=state.hold or UNSET,
     )
 
 
@@ -105,11 +107,12 @@ def _shown_usages(state: SessionState) -> ShownUsages | UnsetType:
     if state.usage == Usage():
         return UNSET
     return ShownUsages(
-        _shown_usage(state.usage), _shown_usage(state.run_usage), _shown_usage(state.turn_usage)
+        shown_usage(state.usage), shown_usage(state.run_usage), shown_usage(state.turn_usage)
     )
 
 
-def _shown_usage(usage: Usage) -> ShownUsage:
+def shown_usage(usage: Usage) -> ShownUsage:
+    """Return what was used, as it is shown."""
     return ShownUsage(
         usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cost_usd
     )

@@ -56,12 +56,17 @@ class ToolRegistry:
         *,
         level: Level = "none",
     ) -> None:
-        """Raise ToolConfigError for two tools of one name, a bad name or a bad schema."""
+        """Raise ToolConfigError for two tools of one name, a bad name or a bad schema.
+
+        Nothing is said of the schema of one that is built in where no tool is offered.
+        """
         fixed: dict[str, Tool] = {}
+        self._effects = _EFFECTS_AT[level]
         for tool in (*builtin, *custom):
             _check(tool, fixed)
+            if self._effects or tool in custom:  # to load what checks schemas takes a while
+                check_schema(tool.spec)
             fixed[tool.spec.name] = tool
-        self._effects = _EFFECTS_AT[level]
         self._fixed = fixed
         self._source = mcp
         self._offer = self._offer_with(())
@@ -86,6 +91,7 @@ class ToolRegistry:
         for tool in sorted(changing, key=lambda each: each.spec.name):
             try:
                 _check(tool, tools)
+                check_schema(tool.spec)
             except ToolConfigError as error:
                 logger.warning("A tool is left out: %s", error)
             else:
@@ -108,4 +114,3 @@ def _check(tool: Tool, others: dict[str, Tool]) -> None:
         raise ToolConfigError(f"There are two tools named {name}: give one of them another name.")
     if tool.effect not in EFFECTS:
         raise ToolConfigError(f"The effect of the tool {name} must be one of {', '.join(EFFECTS)}.")
-    check_schema(tool.spec)

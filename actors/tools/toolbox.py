@@ -1,6 +1,8 @@
 """The tools of this gateway, as one session's runs use them."""
 
+import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,9 @@ from actors.tools.schema import check_arguments
 
 SANDBOXED_TOOL = "bash"
 """The one tool that a sandbox holds; whoever adds others by configuration answers for them."""
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class ToolboxSettings(Protocol):
@@ -45,7 +50,17 @@ class Toolbox:
 
     def for_session(self, key: str, workspace_id: str) -> "SessionTools":
         """Return the tools as a session has them."""
-        return SessionTools(self, key, self.workspaces / workspace_id)
+        return SessionTools(self, key, folder_in(self.workspaces, workspace_id))
+
+
+def folder_in(workspaces: Path, workspace_id: str) -> Path:
+    """Return a workspace's folder, which is always directly below that of all workspaces.
+
+    Ids are UUIDs, unless a session was imported whose file says otherwise.
+    """
+    if not _PLAIN.fullmatch(workspace_id):
+        workspace_id = sha256(workspace_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return workspaces / workspace_id
 
 
 class SessionTools:
