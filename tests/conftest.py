@@ -1,9 +1,29 @@
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.postgres.server import PostgresServer, shared_server
+
+MEMORY = Path("/dev/shm")
+MEMORY_FREE_MIN = 4 << 30
+TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
+"""Pytest's variable for where it makes temporary folders."""
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether there are files in memory, which may be run, and room for them."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    return free >= MEMORY_FREE_MIN and not found.f_flag & os.ST_NOEXEC
+
+
+if _is_usable(MEMORY):  # thousands of commits wait for a disk otherwise; what fails shows there too
+    os.environ.setdefault(TEMPORARY, str(MEMORY))
 
 
 @pytest.fixture(scope="session")

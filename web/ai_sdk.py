@@ -10,7 +10,8 @@ import msgspec
 
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, Thinking, ToolCall, text_of
-from web.outcome import ABORTED
+from actors.session.record_events import StreamErased
+from web.outcome import ABORTED, ERASED
 from web.sse import tool_result
 
 HEADER = ("x-vercel-ai-ui-message-stream", "v1")
@@ -60,6 +61,10 @@ class UiMessageStream:
         """Yield the chunks of an event; none for another prompt's."""
         if self.done:
             return
+        if isinstance(event, StreamErased):  # what became of the prompt may be gone with it
+            self.done = True
+            yield {"type": "error", "errorText": ERASED}
+            return
         if self._resumed:
             self._resumed, self._mine = False, True
             yield {"type": "start", "messageId": self._prompt_id}
@@ -85,6 +90,14 @@ class UiMessageStream:
         yield from self._close()
         yield {"type": "finish-step"}
         yield {"type": "finish", "finishReason": "tool-calls"}
+
+    def cut(self) -> Iterator[Chunk]:
+        """Yield the chunks that end the stream before its run does."""
+        if self.done:
+            return
+        self.done = True
+        yield from self._close()
+        yield {"type": "abort"}
 
     def _turn_started(self, _event: e.TurnStarted) -> Iterator[Chunk]:
         self._calls_known = False

@@ -5,12 +5,15 @@ from typing import Any
 
 import falcon
 
+from web.addresses import networks_of
+from web.asked import RequestIdentity
 from web.auth import Authentication
 from web.bootstrap import Gateway
 from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
 from web.metrics import Metrics, process_metrics
+from web.resources.access import AccessResource
 from web.resources.approvals import ApprovalResource, ApprovalsResource
 from web.resources.base import Route
 from web.resources.chats import (
@@ -20,8 +23,19 @@ from web.resources.chats import (
     MessagesResource,
     SteerResource,
 )
+from web.resources.checkpoints import (
+    CheckpointResource,
+    CheckpointsResource,
+    ConsistencyResource,
+    CosignaturesResource,
+    KeysResource,
+    LatestCheckpointResource,
+    ProofResource,
+)
 from web.resources.config import ChannelsResource, ConfigResource
+from web.resources.erasing import EraseResource, ErasuresResource, HoldResource
 from web.resources.events import EventsResource
+from web.resources.exports import ExportResource
 from web.resources.health import HealthResource, ReadyResource
 from web.resources.history import HistoryResource, StateResource
 from web.resources.logs import LogsResource
@@ -36,6 +50,8 @@ from web.resources.memory import (
 from web.resources.metrics import MetricsResource
 from web.resources.models import ModelsResource
 from web.resources.openapi import OPENAPI_PATH, OpenApiResource
+from web.resources.raw_log import LogResource, SessionLogResource
+from web.resources.replay import ReplayResource
 from web.resources.sessions import (
     AbortResource,
     CompactResource,
@@ -45,7 +61,14 @@ from web.resources.sessions import (
     SessionResource,
     SessionsResource,
 )
+from web.resources.time_travel import (
+    DiffResource,
+    ForkResource,
+    RerunResource,
+    RunsResource,
+)
 from web.resources.tokens import TokenResource, TokensResource
+from web.resources.verify import VerifyResource
 from web.resources.webhooks import WebhookResource
 
 JSON = "application/json; charset=utf-8"
@@ -59,6 +82,14 @@ ROUTES: tuple[Route, ...] = (
     ("/metrics", MetricsResource),
     ("/config", ConfigResource),
     ("/logs", LogsResource),
+    ("/log", LogResource),
+    ("/audit/access", AccessResource),
+    ("/audit/checkpoints", CheckpointsResource),
+    ("/audit/checkpoints/latest", LatestCheckpointResource),
+    ("/audit/checkpoints/{size}", CheckpointResource),
+    ("/audit/checkpoints/{size}/cosignatures", CosignaturesResource),
+    ("/audit/consistency", ConsistencyResource),
+    ("/audit/keys", KeysResource),
     ("/models", ModelsResource),
     ("/channels/status", ChannelsResource),
     ("/memory/status", MemoryStatusResource),
@@ -79,7 +110,19 @@ ROUTES: tuple[Route, ...] = (
     ("/sessions/{key}/enqueue", EnqueueResource),
     ("/sessions/{key}/events", EventsResource),
     ("/sessions/{key}/history", HistoryResource),
+    ("/sessions/{key}/log", SessionLogResource),
+    ("/sessions/{key}/audit/export", ExportResource),
     ("/sessions/{key}/state", StateResource),
+    ("/sessions/{key}/diff", DiffResource),
+    ("/sessions/{key}/fork", ForkResource),
+    ("/sessions/{key}/runs", RunsResource),
+    ("/sessions/{key}/runs/{run_id}/rerun", RerunResource),
+    ("/sessions/{key}/replay", ReplayResource),
+    ("/sessions/{key}/erase", EraseResource),
+    ("/sessions/{key}/hold", HoldResource),
+    ("/sessions/{key}/audit/erasures", ErasuresResource),
+    ("/sessions/{key}/audit/verify", VerifyResource),
+    ("/sessions/{key}/audit/proof", ProofResource),
     ("/sessions/{key}/abort", AbortResource),
     ("/sessions/{key}/reset", ResetResource),
     ("/sessions/{key}/reload", ReloadResource),
@@ -120,6 +163,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
     middleware: list[Any] = [  # Falcon types each kind apart
         RequestMetrics(process_metrics()),
+        RequestIdentity(networks_of(settings.trusted_proxies)),
         CrossOrigin(origins),
         Authentication(gateway.tokens, webhooks, gateway.refresh),
         Limits(lambda: gateway.settings),

@@ -1,6 +1,5 @@
 """Who is asking, and whether they may: a bearer token, and what its scopes and prefix allow."""
 
-import uuid
 from collections.abc import Callable
 
 import falcon
@@ -33,8 +32,7 @@ class Authentication:
         self._webhooks = webhooks
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Give the request an id, and what it may do. Raises Problem 401."""
-        request.context.request_id = str(uuid.uuid4())
+        """Give the request what it may do. Raises Problem 401."""
         request.context.access = self._access(request)
 
     def process_resource(

@@ -10,8 +10,24 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+import falcon
+
+from actors.audit import access
+from actors.audit.erasing import Eraser
+from actors.audit.recorder import Recorder
+from actors.audit.restoring import Restorable, restore_into
+from actors.audit.retention import Retention
+from actors.audit.watch import LogWatch
 from actors.gateway_actor import GatewayActor, Loaded, Refresh
-from actors.gateway_state import STREAM, GatewayState, IssueToken, PatchConfig, RevokeToken, Token
+from actors.gateway_state import (
+    STREAM,
+    GatewayState,
+    IssueToken,
+    PatchConfig,
+    RevokeToken,
+    Token,
+    UsedKey,
+)
 from actors.log_lines import LogLines, LogLinesHandler
 from actors.memory.keeper import MemoryKeeper
 from actors.memory.service import MemoryService
@@ -19,13 +35,17 @@ from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.runs.launcher import RunLauncher
 from actors.session.commands import Command
+from actors.session.events import Request
 from actors.timers import Timers, now_ms
+from persistence.errors import ConflictError
 from persistence.group_commit import Outcomes
 from persistence.records import Append, Write
+from web.asked import query_of, request_of
 from web.inputs import TokenBody
 from web.live_config import LiveConfig
 from web.metrics import Metrics, process_metrics
 from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
+from web.signing import make_signer, start_signing
 from web.slots import Slots
 from web.store import Store
 from web.tokens import Tokens, new_token
@@ -50,10 +70,16 @@ class Gateway:
         self.metrics = process_metrics()
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.log_lines = LogLines(lambda: self.settings.log_texts)
+        self.log_watch = LogWatch()
         self._store = Store(
-            settings, owner, [BatchMetrics(self.metrics)], [self._look], self.log_lines
+            settings,
+            owner,
+            [BatchMetrics(self.metrics), self.log_watch],
+            [self._look, self.log_watch.look],
+            self.log_lines,
         )
         self.log = self._store.log
+        self.raw_rows = self._store.raw_rows
         self.timers = Timers()
         self.timers.start()
         self._log_handler = LogLinesHandler(self.log_lines)
@@ -84,7 +110,24 @@ class Gateway:
             took_over=self.metrics.takeover,
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
+        self._access = Recorder(self._store.shared_writer, access.STREAM, access.CODEC)
+        self._state = GatewayState()
         self._actor = GatewayActor.start(self.log, self._store.shared_writer, self._install)
+        self.eraser = Eraser(
+            self.log,
+            self.registry,
+            self.memory,
+            self.tooling.toolbox.workspaces,
+            self._store.scrub,
+            lambda: self.settings.primary_session,
+            shared=self.shared,
+        )
+        self.retention = Retention(
+            self.log, self.eraser, lambda: self.settings, lambda: self._state, self._ask, now_ms
+        )
+        self.checkpoints = make_signer(
+            settings, self._store, lambda: self._state.signing_keys, self._ask
+        )
         self.streams = Slots(_streams_max(settings))
         self._row = 0
         self.ready = False
@@ -97,15 +140,25 @@ class Gateway:
         return self._store.path
 
     @property
+    def shared(self) -> bool:
+        """Tell whether other processes may write the log too."""
+        return self._store.ownership is not None
+
+    @property
     def settings(self) -> Settings:
         """Return the settings as they are now."""
         return self.config.current
 
-    def patch_config(self, changes: dict[str, Any], principal: str) -> None:
+    def patch_config(
+        self, changes: dict[str, Any], principal: str, request: Request | None = None
+    ) -> None:
         """Change settings, durably. Raises PersistenceError."""
-        self._ask(PatchConfig(self.registry.now_ms(), changes, principal=principal))
+        at = self.registry.now_ms()
+        self._ask(PatchConfig(at, changes, principal=principal, request=request))
 
-    def issue_token(self, wanted: TokenBody, principal: str) -> tuple[str, Token]:
+    def issue_token(
+        self, wanted: TokenBody, principal: str, request: Request | None = None
+    ) -> tuple[str, Token]:
         """Issue a token, durably; return its text, kept nowhere, and what is kept of it.
 
         Raises NameTaken or PersistenceError.
@@ -119,13 +172,41 @@ class Gateway:
             tuple(dict.fromkeys(wanted.scopes)),
             wanted.key_prefix,
             principal=principal,
+            request=request,
         )
         self._ask(command)
         return text, self.tokens.issued(token_id)
 
-    def revoke_token(self, token_id: str, principal: str) -> bool:
+    def revoke_token(self, token_id: str, principal: str, request: Request | None = None) -> bool:
         """Revoke a token, durably; tell whether it was good. Raises PersistenceError."""
-        return self._ask(RevokeToken(self.registry.now_ms(), token_id, principal=principal))
+        at = self.registry.now_ms()
+        return self._ask(RevokeToken(at, token_id, principal=principal, request=request))
+
+    def restore(self, found: Restorable, principal: str) -> None:
+        """Write a session as it was in another log, durably, and that it comes from there.
+
+        Raises ConflictError where it is there already, or another PersistenceError.
+        """
+        stream_id = found.restore.stream_id
+        if self.log.head(stream_id) is not None:
+            raise ConflictError(f"{stream_id} is in the log already")
+        self._ask(found.command(self.registry.now_ms(), principal))  # before it is there
+        restore_into(self._store.shared_writer, found)
+
+    def record_access(self, request: falcon.Request, resource: str, key: str | None = None) -> None:
+        """Have it in the log who is about to be shown what, where the settings want it.
+
+        It is durable when this returns. Raises StoreUnavailableError: then nothing may be shown.
+        """
+        if self.settings.audit_reads:
+            at, query = self.registry.now_ms(), query_of(request)
+            read = access.AccessRead(resource, at, key or "", query, request=request_of(request))
+            self._access.record(read, request.context.access.principal)
+
+    @property
+    def signing_keys(self) -> Sequence[UsedKey]:
+        """Return all keys that ever signed a checkpoint, the newest last."""
+        return self._state.signing_keys
 
     def load(self) -> None:
         """Wait for the settings and tokens that the log holds. Raises PersistenceError."""
@@ -148,6 +229,8 @@ class Gateway:
             self._store.ownership.start(self.registry.upkeep, self.registry.serve)
         self.registry.start(self.settings.primary_session, lambda: str(uuid.uuid4()))
         self.timers.every(GAUGES_S, self._show_gauges)
+        self.retention.start(self.timers)
+        start_signing(self.checkpoints, self.settings, self.timers)
         self.ready = True
         logger.info(
             "sessiond serves %s, model %s/%s",
@@ -157,6 +240,7 @@ class Gateway:
         )
 
     def _install(self, state: GatewayState) -> None:
+        self._state = state
         self.config.install(state.overrides)
         self.tokens.install(state.tokens)
 
@@ -200,8 +284,10 @@ class Gateway:
             began = time.monotonic()
             self.registry.upkeep.drain(self.settings.grace_s if grace_s is None else grace_s)
             self.memory.close(SETTLE_TIMEOUT_S)
+            self.log_watch.close()
             self.tooling.close()
             self.timers.close()
+            self.checkpoints.close(SETTLE_TIMEOUT_S)
             self._store.close()
             logging.getLogger().removeHandler(self._log_handler)
             logger.info("sessiond stopped within %.1f s", time.monotonic() - began)

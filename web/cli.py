@@ -14,7 +14,12 @@ from typing import Any
 
 import click
 
+from web.cli_audit import verify_command
+from web.cli_export import export_command, import_command
+from web.cli_keys import checkpoint_command, keys_commands
+from web.cli_replay import replay_command
 from web.cli_tokens import TokenStore, token_commands, token_store
+from web.cli_vault import encryption_commands
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError, load_settings
 
 CONF = Path(__file__).with_name("gunicorn_conf.py")
@@ -166,7 +171,33 @@ def _opened(url: str | None, flags: dict[str, str | None]) -> Iterator[TokenStor
         yield store
 
 
+@contextlib.contextmanager
+def _prepared(flags: dict[str, str | None]) -> Iterator[Settings]:
+    """Yield the settings, and show what can be expected to go wrong in a line."""
+    _to_environment(flags)
+    settings = _settings()
+    with _clear_errors():
+        yield settings
+
+
 main.add_command(token_commands(with_settings, _opened))
+main.add_command(verify_command(with_settings, _prepared))
+main.add_command(export_command(with_settings, _prepared))
+main.add_command(import_command(with_settings, _prepared))
+main.add_command(replay_command(with_settings, _prepared))
+main.add_command(keys_commands(with_settings, _prepared))
+main.add_command(checkpoint_command(with_settings, _prepared))
+main.add_command(encryption_commands(with_settings, _prepared))
+
+
+def _keep_lines_of_examples(command: click.Command) -> None:
+    r"""Make the two characters ``\b`` of raw docstrings the one that click looks for."""
+    command.help = (command.help or "").replace("\\b", "\b")
+    for inner in getattr(command, "commands", {}).values():
+        _keep_lines_of_examples(inner)
+
+
+_keep_lines_of_examples(main)
 
 
 class _clear_errors:  # noqa: N801 - used as a function
@@ -177,6 +208,8 @@ class _clear_errors:  # noqa: N801 - used as a function
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         logging.disable(logging.NOTSET)
+        if error is None or isinstance(error, SystemExit):
+            return
         from actors.pi_import import PiFormatError
         from actors.session.rejections import Rejection
         from persistence.errors import PersistenceError
@@ -201,3 +234,7 @@ def _to_environment(flags: dict[str, str | None]) -> None:
     for name, value in flags.items():
         if value is not None:
             os.environ[f"{ENV_PREFIX}{name.upper()}"] = value
+
+
+if __name__ == "__main__":
+    main()

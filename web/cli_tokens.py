@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 import msgspec
 
-from web.operations import SCOPES
+from web.operations import ADMIN, SCOPES
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,25 +43,26 @@ class RunningGateway:
     def answers(self) -> bool:
         """Tell whether a gateway listens there."""
         try:
-            return "ready" in self._call("GET", "/health")
+            return "ready" in self.call("GET", "/health")
         except (OSError, ValueError, TypeError):
             return False
 
     def issue(self, wanted: "TokenBody") -> str:
         """See TokenStore.issue."""
-        token: str = self._call("POST", "/tokens", msgspec.to_builtins(wanted))["token"]
+        token: str = self.call("POST", "/tokens", msgspec.to_builtins(wanted))["token"]
         return token
 
     def listed(self) -> list[dict[str, Any]]:
         """See TokenStore.listed."""
-        tokens: list[dict[str, Any]] = self._call("GET", "/tokens")["tokens"]
+        tokens: list[dict[str, Any]] = self.call("GET", "/tokens")["tokens"]
         return tokens
 
     def revoke(self, token_id: str) -> bool:
         """See TokenStore.revoke."""
-        return bool(self._call("DELETE", f"/tokens/{token_id}")["ok"])
+        return bool(self.call("DELETE", f"/tokens/{token_id}")["ok"])
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    def call(self, method: str, path: str, body: object = None, *, scope: str = ADMIN) -> Any:  # noqa: ANN401 - JSON
+        """Return what the gateway answers; ``scope`` is what it wants for that."""
         request = urllib.request.Request(self._url + path, method=method)  # noqa: S310 - an http URL
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
@@ -73,12 +74,12 @@ class RunningGateway:
             with urllib.request.urlopen(request, data, timeout=CALL_TIMEOUT_S) as answer:  # noqa: S310 - see above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise click.ClickException(_refusal(self._url, error)) from error
+            raise click.ClickException(_refusal(self._url, error, scope)) from error
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+def _refusal(url: str, error: urllib.error.HTTPError, scope: str) -> str:
     if error.code in (401, 403):
-        return f"The gateway at {url} wants a token with the scope admin: give it by --token."
+        return f"The gateway at {url} wants a token with the scope {scope}: give it by --token."
     with contextlib.suppress(ValueError, KeyError):
         return str(json.load(error)["error"])
     return f"The gateway at {url} answered {error.code}."
@@ -117,13 +118,19 @@ class StoppedGateway:
         self._gateway.stop(grace_s=0)
 
 
-@contextlib.contextmanager
-def token_store(settings: Settings, url: str | None, principal: str) -> Iterator[TokenStore]:
-    """Yield the running gateway at ``url``, by default where it would listen, or else its log."""
+def running_gateway(settings: Settings, url: str | None) -> RunningGateway | None:
+    """Return the gateway at ``url``, by default the one that listens where it would, or None."""
     token = None if settings.token is None else settings.token.get_secret_value()
     host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
     running = RunningGateway(url or f"http://{host}:{settings.port}", token)
-    if url is not None or running.answers():
+    return running if url is not None or running.answers() else None
+
+
+@contextlib.contextmanager
+def token_store(settings: Settings, url: str | None, principal: str) -> Iterator[TokenStore]:
+    """Yield the running gateway at ``url``, by default where it would listen, or else its log."""
+    running = running_gateway(settings, url)
+    if running is not None:
         yield running
         return
     stopped = StoppedGateway(settings, principal)

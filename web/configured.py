@@ -53,6 +53,15 @@ class ConfiguredRule(BaseModel):
     unsandboxed: bool = False
 
 
+class ConfiguredRetention(BaseModel):
+    """How long idle sessions are kept whose keys begin so. Part of retention's settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: str = Field(max_length=200)
+    days: int = Field(ge=1, le=36_500)
+
+
 class ConfiguredServer(BaseModel):
     """An MCP server: a command to start, or an address. Implements actors.tools.mcp's settings."""
 

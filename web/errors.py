@@ -7,10 +7,11 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
+from actors.audit.time_travel import BeyondEndError, NeverWasError, PlaceError
 from actors.errors import Draining, SessionNotFound, TooManySessions
 from actors.log_lines import LogLines
 from actors.session.rejections import ApprovalNotFound, KeyReused, QueueFull, Rejection
-from persistence.errors import CorruptLogError, StoreUnavailableError
+from persistence.errors import CorruptLogError, ProofError, StoreUnavailableError
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -42,8 +43,12 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case SessionNotFound() | ApprovalNotFound():
+        case SessionNotFound() | ApprovalNotFound() | NeverWasError():
             return Problem(404, str(error))
+        case PlaceError():
+            return Problem(400, str(error))
+        case BeyondEndError():
+            return Problem(412, str(error))
         case QueueFull():
             return Problem(429, str(error), headers=retry)
         case KeyReused():
@@ -55,7 +60,7 @@ def problem_of(error: Exception) -> Problem:
         case StoreUnavailableError():
             logger.error("%s", error)
             return Problem(503, "The event log can't be reached now.", headers=retry)
-        case CorruptLogError():
+        case CorruptLogError() | ProofError():
             logger.error("%s", error)
             return Problem(500, str(error))
         case falcon.HTTPError():

@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 from persistence.native import patch, run_soon
@@ -29,6 +30,7 @@ if settings.worker_class == "gevent":
 
 def _check(settings: Settings) -> None:
     """End with one line when a worker could not start with these settings."""
+    from actors.audit.keys import KeyFileError, read_keys
     from actors.models.base import ModelError
     from actors.models.catalog import ModelCatalog
     from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
@@ -37,6 +39,10 @@ def _check(settings: Settings) -> None:
         if is_sqlite(parse_url(settings.database_url)) and settings.workers > 1:
             raise SettingsError("SQLite carries one worker: use PostgreSQL for more.")
         ModelCatalog(settings, os.environ)
+        if settings.signing_key_file is not None:
+            read_keys(Path(settings.signing_key_file))
+    except KeyFileError as error:
+        raise SystemExit(f"sessiond: {error} sessiond keys generate makes one.") from error
     except (SettingsError, DatabaseUrlError, ModelError) as error:
         raise SystemExit(f"sessiond: {error}") from error
 

@@ -22,6 +22,7 @@ CHANGEABLE: Mapping[str, str] = {
     "memory.maxRecallResults": "memory_recall_results_max",
     "memory.writer.enabled": "memory_writer_enabled",
     "memory.writer.maxTokens": "memory_writer_tokens_max",
+    "audit.reads": "audit_reads",
 }
 """Path below ``gateway`` -> setting: what PATCH /config may change while the gateway runs."""
 

@@ -74,7 +74,8 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, Json], Json]:
     """Return the schema of each type, and those that they refer to, by name."""
     types: dict[Any, None] = {ProblemDocument: None}
     for operation in operations:
-        wanted = (operation.body, *operation.answers.values())
+        answers = [kind for each in operation.answers.values() for kind in kinds(each)]
+        wanted = (operation.body, *answers)
         types.update(dict.fromkeys(each for each in wanted if isinstance(each, type)))
     schemas, components = msgspec.json.schema_components(list(types), ref_template=REF)
     return dict(zip(types, schemas, strict=True)), components
@@ -141,11 +142,18 @@ def _responses(path: str, operation: Operation, schemas: dict[Any, Json]) -> Jso
 
 def _answer(status: int, kind: Any, schemas: dict[Any, Json]) -> Json:  # noqa: ANN401 - see Operation.answers
     answer: Json = {"description": HTTPStatus(status).phrase}
-    if isinstance(kind, str):
-        answer["content"] = {kind: {}}
-    elif kind is not None:
-        answer["content"] = {JSON: {"schema": schemas[kind]}}
-    return answer
+    content: Json = {}
+    for each in kinds(kind):
+        if isinstance(each, str):
+            content[each] = {}
+        elif each is not None:
+            content[JSON] = {"schema": schemas[each]}
+    return {**answer, "content": content} if content else answer
+
+
+def kinds(answer: Any) -> tuple[Any, ...]:  # noqa: ANN401 - see Operation.answers
+    """Return the types of an answer: several where the client chooses."""
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _problems(path: str, operation: Operation) -> set[int]:

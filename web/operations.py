@@ -39,8 +39,8 @@ class Operation(Struct, frozen=True):
     """One method of one route.
 
     ``scope`` is what its caller must be allowed, None for anybody. ``answers`` has a JSON type,
-    a media type, or None for an empty answer, by status; ``errors`` are the statuses of problems
-    beside those that any operation can have.
+    a media type, None for an empty answer, or a tuple of those that a client may choose from, by
+    status; ``errors`` are the statuses of problems beside those that any operation can have.
     With ``raw_body`` the responder reads the body itself; with ``images`` it may be larger.
     """
 

@@ -4,10 +4,12 @@ from msgspec import Struct
 
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, text_of
+from actors.session.record_events import StreamErased
 from actors.session.state import SessionState
 from actors.session.summary import ShownApproval, shown_approvals
 
 ABORTED = "aborted"
+ERASED = "erased"
 
 
 class Outcome(Struct):
@@ -35,7 +37,9 @@ class Outcome(Struct):
         """Take one event into account; those of other prompts change nothing."""
         if self.status is not None:
             return
-        if getattr(event, "prompt_id", None) == self.prompt_id:
+        if isinstance(event, StreamErased):  # what became of the prompt may be gone with it
+            self.status, self.error, self.response = 409, ERASED, ""
+        elif getattr(event, "prompt_id", None) == self.prompt_id:
             self._follow_own(event)
         elif (
             self.started

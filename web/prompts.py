@@ -8,6 +8,7 @@ import falcon
 from actors.feed import FeedClosedError
 from actors.session import commands as c
 from actors.tail import Tail
+from web.asked import asked
 from web.bootstrap import Gateway
 from web.errors import RETRY_AFTER_S, Problem, problem_of
 from web.inputs import ChatPrompt
@@ -45,7 +46,7 @@ def queue_prompt(
         idempotency_key=identified.idempotency_key,
         metadata=identified.metadata,
         images=identified.images,
-        principal=request.context.access.principal,
+        **asked(request),
     )
     prompt_id, reader = registry.prompt(key, command)
     return prompt_id, Tail(gateway.log, key, reader)

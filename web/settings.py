@@ -1,7 +1,9 @@
 """Every setting, in one typed object: from flags, the environment, a TOML file, or the default."""
 
+import contextlib
 import ipaddress
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +16,15 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from web.configured import ConfiguredModel, ConfiguredRule, ConfiguredServer
+from actors.audit.notes import COSIGNATURE, check_name, parse_verifier_key
+from persistence.errors import ProofError
+from web.addresses import networks_of
+from web.configured import (
+    ConfiguredModel,
+    ConfiguredRetention,
+    ConfiguredRule,
+    ConfiguredServer,
+)
 
 ENV_PREFIX = "SESSIOND_"
 CONFIG_VARIABLE = "SESSIOND_CONFIG"
@@ -176,6 +186,46 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may call the gateway, separated by commas."
     )
+    encryption_key_file: str | None = Field(
+        None, description="File with the master key by which the log is encrypted, as base64."
+    )
+    encryption_keys_url: str | None = Field(
+        None, description="URL of the keys' database; by default beside the log."
+    )
+    delta_retention_days: int = Field(
+        7,
+        ge=0,
+        le=36_500,
+        description="Days after which the deltas of whole messages are erased; 0: never.",
+    )
+    retention: list[ConfiguredRetention] = Field(
+        [], description="Days after which idle sessions are erased, by prefix; the first counts."
+    )
+    checkpoint_minutes: float = Field(
+        5, ge=0, description="Time between two signed checkpoints, in minutes; 0: on demand only."
+    )
+    signing_key_file: str | None = Field(
+        None,
+        description="File with the key that signs; beside an SQLite database there is one anyway.",
+    )
+    log_origin: str = Field(
+        "",
+        max_length=200,
+        description="What the log is called in its checkpoints, such as example.com/agents.",
+    )
+    witnesses: list[str] = Field(
+        [],
+        max_length=32,
+        description="Verifier keys of those whose cosignatures are kept with checkpoints.",
+    )
+    audit_reads: bool = Field(
+        default=False,
+        description="Whether the log keeps who read a session's words, before they are shown.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks of proxies whose X-Forwarded-For counts, with commas.",
+    )
     heartbeat_s: float = Field(
         15, gt=0, description="Silence after which a stream sends a comment, in seconds."
     )
@@ -202,6 +252,29 @@ class Settings(BaseSettings):
                 raise ValueError("it must be printable ASCII without spaces, and not empty")
         return token
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        networks_of(text)
+        return text
+
+    @field_validator("log_origin")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if name:
+            with _refused():
+                check_name(name)
+        return name
+
+    @field_validator("witnesses")
+    @classmethod
+    def _are_witnesses(cls, keys: list[str]) -> list[str]:
+        with _refused():
+            kinds = {parse_verifier_key(each).kind for each in keys}
+        if kinds - {COSIGNATURE}:
+            raise ValueError(f"a witness has a key of kind {COSIGNATURE}, which cosigns")
+        return keys
+
     @field_validator("models")
     @classmethod
     def _are_different(cls, models: list[ConfiguredModel]) -> list[ConfiguredModel]:
@@ -227,6 +300,15 @@ class Settings(BaseSettings):
         if not Path(file).is_file():
             raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {file}.")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Let a setting's check say what is wrong with it."""
+    try:
+        yield
+    except ProofError as error:
+        raise ValueError(str(error)) from error
 
 
 def load_settings(**flags: Any) -> Settings:  # noqa: ANN401 - one value for each setting

@@ -184,6 +184,7 @@ _FIELDS: dict[type[e.Event], Callable[[Any], tuple[str, Fields]]] = {
     e.RunFailed: lambda event: ("error", {"error": event.error}),
     e.RunInterrupted: lambda event: ("error", {"error": event.reason}),
     e.RunAborted: lambda _event: ("aborted", {}),
+    e.Erased: lambda event: ("erased", {"event": event.type}),
     e.SessionDeleted: lambda _event: ("session_deleted", {}),
 }
 """What is not here changes what a client is shown of the session: a ``session_state``."""

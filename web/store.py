@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
+from actors.gateway_state import STREAM as GATEWAY_STREAM
 from actors.log_lines import LogLines
 from actors.others import Questions
 from actors.ownership import Ownership, Watch
@@ -18,7 +20,11 @@ from persistence.memories import Memories, SqlMemories
 from persistence.migration import ensure_schema
 from persistence.native import call_here, native_caller
 from persistence.notices import Announcer
+from persistence.raw_rows import opened_rows
+from persistence.records import SHARED, Claim
 from persistence.single_process import SingleProcessLock
+from persistence.tree import SqlTree, Tree
+from persistence.vault import Vault, open_vault
 from web.settings import Settings
 
 SIBLING_WAIT_EXTRA_S = 15.0
@@ -51,24 +57,43 @@ class Store:
             writer = write_engine(url)
             ensure_schema(writer)
             reader = read_engine(url)
-            self.log: EventLog = log_class(os.environ)(
+            self.vault = open_vault(
+                url, reader, settings.encryption_key_file, settings.encryption_keys_url
+            )
+            self._sql_log = log_class(os.environ)(
                 writer,
                 reader,
                 commit_in=call_here if self._lock is None else native_caller(),
                 lease_s=settings.lease_s,
+                vault=self.vault,
             )
+            self._sql_log.unscrubbed = self.path is not None  # the last process may have died
+            self.log: EventLog = self._sql_log
+            self.raw_rows = partial(opened_rows, reader, self.vault)
             self.memories: Memories = SqlMemories(reader)
+            self.tree: Tree = SqlTree(reader)
             self.log.reopen()
         except BaseException:
             self._unlock()
             raise
         if self._lock is None:
-            self._shared = _Shared(url, name, self.log, reader, settings, observers)
+            self._shared = _Shared(url, name, self.log, reader, settings, observers, self.vault)
             self.ownership = self._shared.owned_by(watches, log_lines)
             observers = (*observers, self._shared.announcer)
         self.writer = GroupCommit(self.log, observers=observers)
         self.writer.start()
         self.shared_writer = self.writer if self._shared is None else self._shared.writer
+
+    def scrub(self) -> bool:
+        """Have erased text leave the database's own files; tell whether it has.
+
+        PostgreSQL drops it with a VACUUM only. Raises PersistenceError.
+        """
+        if self.path is None:
+            return False
+        if self._sql_log.unscrubbed:  # every write tries
+            self.writer.submit(Claim(GATEWAY_STREAM, SHARED)).result()
+        return not self._sql_log.unscrubbed
 
     def close(self) -> None:
         """Write what is queued and let the next process have what this one had."""
@@ -76,6 +101,8 @@ class Store:
         if self._shared is not None:
             self._shared.close()
         self.log.close()
+        if self.vault is not None:
+            self.vault.close()
         self._unlock()
 
     def _unlock(self) -> None:
@@ -94,6 +121,7 @@ class _Shared:
         reader: sa.Engine,
         settings: Settings,
         observers: Sequence[WriteObserver],
+        vault: Vault | None,
     ) -> None:
         self._engine = side_engine(url)
         self._inbox = Inbox(self._engine, name)
@@ -103,7 +131,7 @@ class _Shared:
         self._ownership: Ownership | None = None
         self.announcer = Announcer(self._engine, name)
         self.announcer.start()
-        self._log = SqlEventLog(write_engine(url), reader, lease_s=settings.lease_s)
+        self._log = SqlEventLog(write_engine(url), reader, lease_s=settings.lease_s, vault=vault)
         self.writer = GroupCommit(self._log, observers=(*observers, self.announcer))
         self.writer.start()
 

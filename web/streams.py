@@ -2,11 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Self
+from typing import Protocol, Self
 
 import falcon
 
-from actors.tail import Tail
 from web.bootstrap import Gateway
 from web.errors import RETRY_AFTER_S, Problem
 from web.tokens import Access, Tokens
@@ -36,6 +35,16 @@ class StreamSlot:
         self.close()
 
 
+class Followed(Protocol):
+    """What a stream goes on with: a Tail, or a Watcher."""
+
+    def stop(self) -> None:
+        """End the waiting, from another thread."""
+
+    def close(self) -> None:
+        """Follow it no longer."""
+
+
 class BoundedStream:
     """A response's chunks; closing it, sent or not, gives back the slot and leaves the feed.
 
@@ -45,7 +54,7 @@ class BoundedStream:
     def __init__(
         self,
         chunks: Iterator[bytes],
-        tail: Tail,
+        tail: Followed,
         slot: StreamSlot,
         tokens: Tokens,
         access: Access,
@@ -71,7 +80,7 @@ def bounded_writes(
     request: falcon.Request,
     gateway: Gateway,
     chunks: Iterator[bytes],
-    tail: Tail,
+    tail: Followed,
     slot: StreamSlot,
 ) -> BoundedStream:
     """Return the chunks as a response that a client who doesn't drain it can't hold open.

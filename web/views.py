@@ -21,9 +21,11 @@ from persistence.records import StoredEvent
 from web.schemas import FilePart, HistoryMessage, Part, ReasoningPart, TextPart, ToolPart
 
 
-def history_message(stream_id: str, session_id: str, stored: StoredEvent) -> HistoryMessage:
-    """Return a message of the log; its id stays the same for ever."""
+def history_message(stream_id: str, session_id: str, stored: StoredEvent) -> HistoryMessage | None:
+    """Return a message of the log, None where it is erased; its id stays the same for ever."""
     event = decode(stream_id, stored)
+    if isinstance(event, e.Erased):
+        return None
     message_id = f"{session_id}:{stored.seq}"
     if isinstance(event, e.ToolCompleted):
         part = _result_part(

@@ -3,7 +3,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-from tests.acceptance.gateway import TWO_PROCESSES, RunningGateway, TwinGateway
+from tests.acceptance.gateway import (
+    TWO_PROCESSES,
+    ExecutedGateway,
+    RunningGateway,
+    TwinGateway,
+)
 from tests.wire.servers import AnthropicWire, ModelServer, OpenAIWire
 
 WORKER_CLASSES = ("gevent", "gthread")
@@ -49,7 +54,7 @@ def reach(provider: str, server: ModelServer) -> dict[str, str]:
 def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> OpenGateway:
     @contextmanager
     def opened(**settings: object) -> Iterator[RunningGateway]:
-        kind = TwinGateway if TWO_PROCESSES else RunningGateway
+        kind = TwinGateway if TWO_PROCESSES else ExecutedGateway
         with kind(tmp_path_factory.mktemp("gateway"), **settings) as gateway:
             _running.append(gateway)
             try:

@@ -11,7 +11,13 @@ from tests.acceptance.gateway import check_log
 COMMAND = Path(sys.executable).with_name("schemathesis")
 TOKEN = "token-of-the-fuzzer"
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "50")
-ENDLESS = ("/sessions/{key}/events", "/sessions/{key}/chat/stream")
+ENDLESS = (
+    "/sessions/{key}/events",
+    "/sessions/{key}/chat/stream",
+    "/sessions/{key}/log",
+    "/sessions/{key}/replay",
+    "/log",
+)
 NOT_OURS = (
     "negative_data_rejection",  # as the contract has it, text that is no text counts as missing
     "positive_data_acceptance",  # JSON Schema can't say that U+0000 is refused

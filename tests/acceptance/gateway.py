@@ -30,6 +30,7 @@ from persistence.event_log import EventLog, SqlEventLog
 from persistence.records import Head, StoredEvent
 from persistence.schema import streams
 from tests.postgres.server import shared_server
+from tests.sqlite import make_database
 from web.views import digest_of
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ TWO_PROCESSES = "TEST_TWO_PROCESSES" in os.environ
 """Whether each gateway is two over one PostgreSQL, asked in turns: no client may notice."""
 
 COMMAND = Path(sys.executable).with_name("sessiond")
+CONFIGURATION = Path(__file__).parents[2] / "web" / "gunicorn_conf.py"
+GUNICORN = (sys.executable, "-m", "gunicorn", "-c", CONFIGURATION)
 HOST = "127.0.0.1"
 DEADLINE_S = 30.0
 POLL_S = 0.01
@@ -220,7 +223,13 @@ class RunningGateway:
         return f"http://{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Start it, in a process group of its own, and wait until it is ready."""
+        """Start it, in a process group of its own, and wait until it is ready.
+
+        A new database has its schema already: to migrate one takes longer than to copy it.
+        """
+        database = self.folder / "sessiond.db"
+        if self._settings["database_url"] == f"sqlite:///{database}":
+            make_database(database)
         with self._log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
@@ -314,7 +323,8 @@ class RunningGateway:
             connection.request(method, path, body, headers=_typed(headers, body))
             response = connection.getresponse()
             content = response.read()
-            is_json = content and "json" in response.headers.get("Content-Type", "")
+            kind = response.headers.get("Content-Type", "")
+            is_json = content and "json" in kind and "ndjson" not in kind
             return Answer(
                 response.status, response.headers, json.loads(content) if is_json else content
             )
@@ -361,6 +371,15 @@ class RunningGateway:
             return ""
         last = answer.body["messages"][-1]
         return text_of(last) if last["id"].startswith("draft:") else ""
+
+
+class ExecutedGateway(RunningGateway):
+    """What ``sessiond serve`` executes, at once: the command by itself takes as long as gunicorn.
+
+    Gateways of fixtures are such ones; most others are started by the command.
+    """
+
+    command = (*GUNICORN, "web.wsgi:app")
 
 
 class TwinGateway(RunningGateway):

@@ -28,6 +28,7 @@ from tests.acceptance.gateway import (
     until,
     words,
 )
+from tests.sqlite import make_database
 
 RECORDED = Path(__file__).parents[3] / "shared/fixtures/large-session.jsonl"
 RECORDED_MESSAGES = 914
@@ -210,27 +211,38 @@ def test_sigterm_lets_a_run_end_that_fits_the_grace_period(
     check_log(gateway.folder)
 
 
-def test_a_second_gateway_on_the_same_database_is_refused(start_gateway: StartGateway) -> None:
-    gateway = start_gateway()
-    second = run_command(gateway.folder, "serve", "--port", "0")
+@pytest.fixture(scope="module")
+def serving(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
+    with open_gateway() as gateway:
+        yield gateway
+
+
+def test_a_second_gateway_on_the_same_database_is_refused(serving: RunningGateway) -> None:
+    second = run_command(serving.folder, "serve", "--port", "0")
     assert second.returncode != 0
     output = second.stdout + second.stderr
     assert re.search(r"Process \d+ already serves .*sessiond\.db\. SQLite carries", output), output
     assert "use PostgreSQL for many" in output
-    assert prompt(gateway, "first", "still here").body["response"] == "still here"
+    assert prompt(serving, "first", "still here").body["response"] == "still here"
 
 
 def test_migrate_and_import_are_refused_while_a_gateway_serves(
-    start_gateway: StartGateway, tmp_path: Path
+    serving: RunningGateway, tmp_path: Path
 ) -> None:
-    gateway = start_gateway()
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text('{"type":"session","id":"x","version":1}\n')
     for arguments in (["migrate"], ["import-pi", str(recorded), "--session", "x"]):
-        refused = run_command(gateway.folder, *arguments)
+        refused = run_command(serving.folder, *arguments)
         assert refused.returncode == 1
         assert one_line(refused).startswith("Error: Process ")
         assert "already serves" in one_line(refused)
+
+
+def test_serve_makes_a_database_by_itself(start_gateway: StartGateway, tmp_path: Path) -> None:
+    database = tmp_path / "made.db"
+    gateway = start_gateway(database_url=f"sqlite:///{database}")
+    assert prompt(gateway, "made", "hello").body["response"] == "hello"
+    assert rows_of(database) > 0
 
 
 def test_migrate_makes_a_database_that_serve_uses(
@@ -249,7 +261,9 @@ def imported(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
     """A gateway over a recorded session of 914 messages that was imported before its start."""
     if not RECORDED.exists():
         pytest.skip("the recorded session large-session.jsonl is not there")
-    with open_gateway() as gateway:
+    with open_gateway(
+        demo_delay_ms=0
+    ) as gateway:  # the conversation is long enough to be summed up
         gateway.terminate()
         done = run_command(gateway.folder, "import-pi", str(RECORDED), "--session", "recorded")
         assert done.returncode == 0, done.stderr
@@ -375,6 +389,7 @@ def test_a_malformed_file_is_refused_and_nothing_is_written(
 ) -> None:
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text(content)
+    make_database(tmp_path / "sessiond.db")
     refused = run_command(tmp_path, "import-pi", str(recorded), "--session", "x")
     assert refused.returncode == 1
     assert one_line(refused).startswith(f"Error: {problem}")
@@ -382,8 +397,6 @@ def test_a_malformed_file_is_refused_and_nothing_is_written(
 
 
 def rows_of(database: Path) -> int:
-    if not database.exists():
-        return 0
     with closing(sqlite3.connect(database)) as connection:
         count: int = connection.execute("SELECT count(*) FROM events").fetchone()[0]
         return count

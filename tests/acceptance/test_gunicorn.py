@@ -1,24 +1,30 @@
 """gunicorn by itself, without the ``sessiond`` command."""
 
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.acceptance.gateway import RunningGateway, check_log, environment
+import pytest
 
-ROOT = Path(__file__).parents[2]
-CONFIGURATION = ROOT / "web" / "gunicorn_conf.py"
-GUNICORN = (sys.executable, "-m", "gunicorn", "-c", CONFIGURATION)
+from tests.acceptance.gateway import (
+    GUNICORN,
+    ExecutedGateway,
+    RunningGateway,
+    check_log,
+    environment,
+)
 
 
-class PlainGunicorn(RunningGateway):
-    command = (*GUNICORN, "web.wsgi:app")
-
-
-def test_plain_gunicorn_serves_as_the_command_does(tmp_path: Path) -> None:
-    with PlainGunicorn(tmp_path) as gateway:
+@pytest.mark.parametrize("kind", [ExecutedGateway, RunningGateway])
+def test_plain_gunicorn_serves_as_the_command_does(
+    tmp_path: Path, kind: type[RunningGateway]
+) -> None:
+    with kind(tmp_path) as gateway:
         answer = gateway.post("/sessions/plain/messages", {"text": "hello there"})
         assert answer.body == {"ok": True, "response": "hello there", "sessionKey": "plain"}
+        arguments = Path(f"/proc/{gateway.pid}/cmdline")
+        if arguments.exists():  # the command has become the very same process
+            told = arguments.read_bytes().decode().split("\0")[1:-1]
+            assert told == [*map(str, GUNICORN[1:]), "web.wsgi:app"]
         assert gateway.terminate() < 10
     check_log(tmp_path)
 

@@ -15,21 +15,49 @@ NOTHING_TO_KEEP = [Say(['{"memories": []}']), Finish()]
 HELLO = {"text": "hello"}
 
 
-@pytest.fixture
+class Agent:
+    """One agent's session and memory in a gateway that others use as well."""
+
+    def __init__(self, gateway: RunningGateway, name: str) -> None:
+        self.gateway = gateway
+        self.stream_id = f"memory:agent:{name}"
+        self.key = f"agent:{name}:companion:k"
+
+    def prompt(self, text: str) -> Answer:
+        return self.gateway.post(f"/sessions/{self.key}/messages", {"text": text})
+
+    def remember(self, content: str, **fields: object) -> dict[str, Any]:
+        return remember(self.gateway, content, sessionKey=self.key, **fields)
+
+    def search(self, query: str, **fields: object) -> list[dict[str, Any]]:
+        return search(self.gateway, query, sessionKey=self.key, **fields)
+
+    def status(self) -> dict[str, Any]:
+        return status(self.gateway, f"?sessionKey={self.key}")
+
+
+@pytest.fixture(scope="module")
 def gateway(open_gateway: OpenGateway) -> Iterator[RunningGateway]:
     with open_gateway() as running:
         yield running
 
 
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
+@pytest.fixture(scope="module")
+def model_server() -> Iterator[ModelServer]:
     with ModelServer(OpenAIWire()) as running:
         yield running
 
 
 @pytest.fixture
-def remembering(open_gateway: OpenGateway, server: ModelServer) -> Iterator[RunningGateway]:
-    variables = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": server.url}
+def server(model_server: ModelServer) -> Iterator[ModelServer]:
+    model_server.requests.clear()
+    yield model_server
+    until(lambda: not model_server.replies, "the model was asked all that the test expects")
+
+
+@pytest.fixture(scope="module")
+def remembering(open_gateway: OpenGateway, model_server: ModelServer) -> Iterator[RunningGateway]:
+    variables = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model_server.url}
     with open_gateway(variables=variables, memory_writer_enabled=True) as running:
         yield running
 
@@ -74,13 +102,14 @@ def test_memory_works_out_of_the_box(gateway: RunningGateway) -> None:
 def test_what_is_remembered_is_in_the_log_first_and_survives_a_kill(
     gateway: RunningGateway,
 ) -> None:
-    remember(gateway, "Likes tea", key="drink")
-    remember(gateway, "Likes coffee", key="drink")
+    agent = Agent(gateway, "killed")
+    agent.remember("Likes tea", key="drink")
+    agent.remember("Likes coffee", key="drink")
     gateway.kill()
     gateway.start()
-    (found,) = search(gateway, "likes")
+    (found,) = agent.search("likes")
     assert (found["id"], found["content"]) == (2, "Likes coffee")
-    stored = stored_stream(gateway.folder, "memory:gateway")
+    stored = stored_stream(gateway.folder, agent.stream_id)
     assert [each.type for each in stored] == [
         "memory.remembered",
         "memory.superseded",
@@ -90,9 +119,11 @@ def test_what_is_remembered_is_in_the_log_first_and_survives_a_kill(
 
 
 def test_texts_of_different_scripts_stay_apart_and_are_found(gateway: RunningGateway) -> None:
+    agent = Agent(gateway, "scripts")
+    agent.prompt("hello")
     for text in ("naïve café", "日本語", "مرحبا بالعالم", "здравствуй мир", "नमस्ते दुनिया"):
-        remember(gateway, text)
-    assert status(gateway)["archivalCount"] == 5
+        agent.remember(text)
+    assert agent.status()["archivalCount"] == 5
     for query, text in (
         ("日本語", "日本語"),
         ("NAI\u0308VE CAFÉ", "naïve café"),
@@ -100,22 +131,24 @@ def test_texts_of_different_scripts_stay_apart_and_are_found(gateway: RunningGat
         ("МИР", "здравствуй мир"),
         ("दुनिया", "नमस्ते दुनिया"),
     ):
-        assert [each["content"] for each in search(gateway, query)] == [text]
-    assert search(gateway, "caf") == []  # whole words
+        assert [each["content"] for each in agent.search(query)] == [text]
+    assert agent.search("caf") == []  # whole words
 
 
 def test_a_rebuild_gives_the_same_rows(gateway: RunningGateway) -> None:
-    first = remember(gateway, "Likes tea", key="drink")
-    remember(gateway, "Likes tea", key="drink")
-    remember(gateway, "Likes coffee", key="drink")
-    remember(gateway, "The door code is 4711", kind="secret")
-    gateway.post("/memory/forget", {"id": first["id"]})
-    gateway.post("/memory/forget", {"key": "the door code is 4711"})
-    gateway.post("/sessions/k/messages", HELLO)
-    before = (status(gateway), search(gateway, "hello coffee door", limit=10))
-    rebuilt = gateway.post("/memory/rebuild").body
+    agent = Agent(gateway, "rebuilt")
+    whose = {"sessionKey": agent.key}
+    first = agent.remember("Likes tea", key="drink")
+    agent.remember("Likes tea", key="drink")
+    agent.remember("Likes coffee", key="drink")
+    agent.remember("The door code is 4711", kind="secret")
+    gateway.post("/memory/forget", whose | {"id": first["id"]})
+    gateway.post("/memory/forget", whose | {"key": "the door code is 4711"})
+    agent.prompt("hello")
+    before = (agent.status(), agent.search("hello coffee door", limit=10))
+    rebuilt = gateway.post("/memory/rebuild", whose).body
     assert rebuilt == {"ok": True, "memoryRows": 3, "episodeRows": 2}
-    after = (status(gateway), search(gateway, "hello coffee door", limit=10))
+    after = (agent.status(), agent.search("hello coffee door", limit=10))
     for each in (*before[1], *after[1]):
         each["score"] = round(each["score"], 3)
     assert after == before
@@ -140,27 +173,28 @@ def test_an_agents_sessions_have_a_memory_of_their_own(gateway: RunningGateway) 
 def test_a_model_is_told_what_fits_and_the_log_says_what_it_was_told(
     remembering: RunningGateway, server: ModelServer
 ) -> None:
-    tea = remember(remembering, "Likes tea", kind="preference")
-    code = remember(remembering, "The door code is 4711", kind="secret")
-    remember(remembering, "Green bicycles")
+    agent = Agent(remembering, "told")
+    tea = agent.remember("Likes tea", kind="preference")
+    code = agent.remember("The door code is 4711", kind="secret")
+    agent.remember("Green bicycles")
     server.reply([Say(["4711"]), Finish()], NOTHING_TO_KEEP)
-    remembering.post("/sessions/k/messages", {"text": "What is the door code?"})
+    agent.prompt("What is the door code?")
     told = said_to(server, 0)
     assert told.index("What is the door code?") < told.index("Companion Memory")
     assert "- [preference] Likes tea" in told
     assert "- [secret] The door code is 4711" in told
     assert "bicycles" not in told
-    history = json.dumps(remembering.get("/sessions/k/history").body)
+    history = json.dumps(remembering.get(f"/sessions/{agent.key}/history").body)
     assert "Companion Memory" not in history
 
     def recalled() -> list[Any]:
-        stored = stored_stream(remembering.folder, "memory:gateway")
+        stored = stored_stream(remembering.folder, agent.stream_id)
         return [json.loads(each.payload or b"") for each in stored if "recalled" in each.type]
 
     (event,) = until(recalled, "it is in the log")
     assert event["memory_ids"] == [tea["id"], code["id"]]
-    assert event["session_key"] == "k"
-    (found,) = [each for each in search(remembering, "door") if each["sourceType"] == "memory"]
+    assert event["session_key"] == agent.key
+    (found,) = [each for each in agent.search("door") if each["sourceType"] == "memory"]
     assert found["id"] == code["id"]
 
 
@@ -174,14 +208,15 @@ def test_the_sessions_model_writes_what_is_worth_remembering_and_the_next_run_kn
         [Say(["Ada."]), Finish()],
         NOTHING_TO_KEEP,
     )
-    remembering.post("/sessions/one/messages", {"text": "I am Ada"})
-    remembering.post("/sessions/one/messages", {"text": "Who am I?"})
+    agent = Agent(remembering, "written")
+    agent.prompt("I am Ada")
+    agent.prompt("Who am I?")
     asked = said_to(server, 1)
     assert "I am Ada" in asked
     assert "Hello Ada." in asked
     assert server.requests[1].body["max_tokens"] == 600
     assert "- [profile] The user is called Ada" in said_to(server, 2)
-    (record,) = remembering.get("/memory/core").body["memories"]
+    (record,) = remembering.get(f"/memory/core?sessionKey={agent.key}").body["memories"]
     assert (record["source"], record["key"]) == ("auto", "name")
 
 
@@ -189,31 +224,40 @@ def test_a_question_about_tokens_is_no_secret(
     remembering: RunningGateway, server: ModelServer
 ) -> None:
     server.reply([Say(["It limits a rate."]), Finish()], NOTHING_TO_KEEP)
-    remembering.post("/sessions/k/messages", {"text": "What is a token bucket? Remember it."})
-    counts = status(remembering, "?sessionKey=k")
+    agent = Agent(remembering, "tokens")
+    agent.prompt("What is a token bucket? Remember it.")
+    counts = agent.status()
     assert (counts["coreCount"], counts["archivalCount"], counts["episodeCount"]) == (0, 0, 2)
 
 
 @pytest.mark.parametrize(
-    "reply", [Refuse(500, "no"), Refuse(400, "no"), [Say(["no JSON"]), Finish()]]
+    ("name", "replies"),
+    [
+        ("failing", [Refuse(500, "no")]),
+        ("refusing", [Refuse(400, "no")]),
+        ("babbling", [[Say(["no JSON"]), Finish()]]),
+    ],
 )
 def test_a_writer_that_fails_changes_nothing(
-    remembering: RunningGateway, server: ModelServer, reply: Any
+    remembering: RunningGateway, server: ModelServer, name: str, replies: list[Any]
 ) -> None:
-    server.reply([Say(["Hi."]), Finish()], *[reply] * 3)
-    first = remembering.post("/sessions/k/messages", HELLO)
+    agent = Agent(remembering, name)
+    server.reply([Say(["Hi."]), Finish()], *replies)
+    first = agent.prompt("hello")
     assert (first.status, first.body["response"]) == (200, "Hi.")
-    assert status(remembering, "?sessionKey=k")["archivalCount"] == 0
+    assert agent.status()["archivalCount"] == 0
 
 
 def test_memory_can_be_switched_off_while_the_gateway_runs(
     remembering: RunningGateway, server: ModelServer
 ) -> None:
-    remember(remembering, "Likes tea", kind="preference")
+    """The last one of this gateway's tests."""
+    agent = Agent(remembering, "off")
+    agent.remember("Likes tea", kind="preference")
     change = {"gateway": {"memory": {"enabled": False}}}
     assert remembering.request("PATCH", "/config", json.dumps(change).encode()).status == 200
     server.reply([Say(["Hi."]), Finish()])
-    assert remembering.post("/sessions/k/messages", HELLO).status == 200
+    assert agent.prompt("hello").status == 200
     assert "Likes tea" not in said_to(server, 0)
     assert status(remembering)["enabled"] is False
     assert remembering.post("/memory/remember", {"content": "x"}).body == {

@@ -32,11 +32,16 @@ OPERATIONS: dict[str, tuple[str, str, object, str]] = {
     "session": ("GET", "/sessions/team-a:1", None, "read"),
     "history": ("GET", "/sessions/team-a:1/history", None, "read"),
     "state": ("GET", "/sessions/team-a:1/state", None, "read"),
+    "past": ("GET", "/sessions/team-a:1/state?at=2", None, "read"),
+    "diff": ("GET", "/sessions/team-a:1/diff?from=2", None, "read"),
+    "runs": ("GET", "/sessions/team-a:1/runs", None, "read"),
+    "replay": ("GET", "/sessions/team-a:1/replay?speed=max&to=3", None, "read"),
     "resume": ("GET", "/sessions/team-a:1/chat/stream", None, "read"),
     "ready": ("GET", "/ready", None, "read"),
     "messages": ("POST", "/sessions/team-a:1/messages", PROMPT, "prompt"),
     "enqueue": ("POST", "/sessions/team-a:1/enqueue", PROMPT, "prompt"),
     "steer": ("POST", "/sessions/team-a:1/steer", PROMPT, "prompt"),
+    "fork": ("POST", "/sessions/team-a:1/fork", {"key": "team-a:fork", "at": 2}, "prompt"),
     "abort": ("POST", "/sessions/team-a:1/abort", {}, "prompt"),
     "name": ("PATCH", "/sessions/team-a:1", {"name": "n"}, "prompt"),
     "reset": ("POST", "/sessions/team-a:1/reset", {}, "admin"),
@@ -109,6 +114,22 @@ def test_a_token_bound_to_a_prefix_finds_no_other_session(gateway: RunningGatewa
         assert [each["sessionKey"] for each in answer.body["sessions"]] == found
     for path in ("/config", "/tokens"):
         assert ask(gateway, token, "GET", path).status == 403
+
+
+def test_forks_and_comparisons_stay_within_a_tokens_prefix_and_the_past_of_the_deleted_in_audit(
+    gateway: RunningGateway,
+) -> None:
+    bound = issue(gateway, "past", "read", "prompt", key_prefix="team-a:")
+    fork = "/sessions/team-a:1/fork"
+    assert ask(gateway, bound, "POST", fork, {"key": "team-b:mine"}).status == 403
+    assert ask(gateway, bound, "POST", "/sessions/team-b:1/fork", {"key": "team-a:x"}).status == 404
+    assert ask(gateway, bound, "GET", "/sessions/team-a:1/diff?other=team-b:1").status == 404
+    assert ask(gateway, bound, "POST", fork, {"key": "team-a:past", "at": 5}).status == 201
+    assert ask(gateway, ADMIN, "DELETE", "/sessions/team-a:past").status == 200
+    path = "/sessions/team-a:past/state?at=3"
+    assert ask(gateway, bound, "GET", path).status == 404
+    auditor = issue(gateway, "auditor-past", "read", "audit")
+    assert ask(gateway, auditor, "GET", path).status == 200
 
 
 def test_the_log_says_who_acted(gateway: RunningGateway) -> None:

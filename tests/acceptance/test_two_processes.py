@@ -4,10 +4,12 @@ TEST_TWO_PROCESSES=1 runs every acceptance test so; here is what only two can sh
 """
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +18,7 @@ from tests.acceptance.gateway import (
     Background,
     RunningGateway,
     Stream,
+    at_once,
     text_of,
     until,
     words,
@@ -113,6 +116,43 @@ def take(stream: Stream, kind: str) -> list[bytes]:
     raise AssertionError(f"no {kind}")
 
 
+def test_the_log_of_all_streams_is_followed_in_one_process_whoever_writes(pair: Pair) -> None:
+    keys = ("both:a", "both:b")
+    for gateway, key in ((pair.a, keys[0]), (pair.b, keys[1])):
+        pair.own(gateway, key)
+    after = pair.b.get("/log?after=end", Accept="application/json").body["next"]
+    with pair.b.stream(f"/log?follow=1&prefix=session:both:&after={after}") as stream:
+        reading = Background(lambda: lines_until(stream, "run.completed", 8))
+        answers = at_once(
+            lambda _wait, gateway=gateway, key=key: gateway.post(  # type: ignore[misc]
+                f"/sessions/{key}/messages", {"text": words(30)}
+            )
+            for gateway in (pair.a, pair.b, pair.a, pair.b)
+            for key in keys
+        )
+        seen = reading.result()
+    for key in keys:
+        path = f"/sessions/{key}/log?after={seqs_of(seen, key)[0] - 1}"
+        stored = pair.a.get(path, Accept="application/json").body["events"]
+        assert seqs_of(seen, key) == [each["seq"] for each in stored]
+    asked = {each["payload"]["request"]["id"] for each in seen if each["type"] == "prompt.queued"}
+    assert asked == {each.headers["X-Request-Id"] for each in answers}  # also of those from afar
+
+
+def lines_until(stream: Stream, kind: str, count: int) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    for line in stream.lines():
+        if line != b"\n":
+            events.append(json.loads(line))
+            if sum(each["type"] == kind for each in events) == count:
+                return events
+    raise AssertionError(f"not {count} times {kind}")
+
+
+def seqs_of(events: list[dict[str, Any]], key: str) -> list[int]:
+    return [each["seq"] for each in events if each["stream"] == f"session:{key}"]
+
+
 def test_the_same_prompt_twice_at_two_processes_is_one(pair: Pair) -> None:
     key = {"Idempotency-Key": "the same"}
     first = pair.a.post("/sessions/once/enqueue", {"text": "hi"}, **key)
@@ -190,3 +230,26 @@ def test_a_worker_that_was_paused_beyond_its_lease_writes_nothing_stale(pair: Pa
     assert ids == list(range(ids[0], ids[0] + len(ids)))
     answer = pair.a.post("/sessions/paused/messages", {"text": "awake"})
     assert (answer.status, answer.body["response"]) == (200, "awake")
+
+
+def test_a_fork_is_made_of_and_into_sessions_that_the_other_process_owns(pair: Pair) -> None:
+    pair.own(pair.a, "fork:source")
+    pair.own(pair.b, "fork:target")
+    assert pair.b.request("DELETE", "/sessions/fork:target").status == 200
+    made = pair.b.post("/sessions/fork:source/fork", {"key": "fork:new"})
+    assert (made.status, made.body["session"]["messageCount"]) == (201, 2)
+    made = pair.a.post("/sessions/fork:source/fork", {"key": "fork:target"})
+    assert (made.status, made.body["session"]["messageCount"]) == (201, 2)
+    (worker,) = children_of(pair.b.pid)
+    assert f":{worker}:" in str(pair.owner("fork:target"))
+    again = pair.b.post("/sessions/fork:source/fork", {"key": "fork:target"})
+    assert (again.status, again.body["made"]) == (200, False)
+    for gateway in (pair.a, pair.b):
+        compared = gateway.get("/sessions/fork:source/diff?other=fork:target").body["comparison"]
+        assert (compared["common"], compared["mine"]["messages"]) == (2, [])
+        answer = gateway.post("/sessions/fork:target/messages", {"text": "and on"})
+        assert answer.body["response"] == "and on"
+        run = gateway.get("/sessions/fork:target/runs?limit=1").body["runs"][0]
+        model = {"provider": "demo", "modelId": "echo"}
+        rerun = gateway.post(f"/sessions/fork:target/runs/{run['id']}/rerun", model)
+        assert rerun.status == 202

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from actors.audit.access import ACCESS_EVENTS
+from actors.audit.events import CHECKPOINT_EVENTS
 from actors.gateway_state import GATEWAY_EVENTS
 from actors.memory.events import MEMORY_EVENTS
-from actors.session.events import EVENT_TYPES
+from actors.session.codec import SESSION_EVENTS
 from web.app import ROUTES
 from web.resources.openapi import OPENAPI_PATH
 from web.settings import ENV_PREFIX, Settings
@@ -35,7 +37,7 @@ def test_every_setting_is_documented_with_its_default(name: str) -> None:
 
 def test_every_event_is_documented() -> None:
     documented = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("docs/events.md")))
-    every = (*EVENT_TYPES, *GATEWAY_EVENTS, *MEMORY_EVENTS)
+    every = (*SESSION_EVENTS, *GATEWAY_EVENTS, *MEMORY_EVENTS, *ACCESS_EVENTS, *CHECKPOINT_EVENTS)
     assert {each.wire_name for each in every} <= documented
 
 
@@ -58,6 +60,7 @@ def test_every_module_is_in_the_architecture() -> None:
     for folder in (
         "persistence",
         "actors",
+        "actors/audit",
         "actors/memory",
         "actors/runs",
         "actors/session",

@@ -1,5 +1,6 @@
 """The README's first conversation, run as it stands there against a gateway."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import RunningGateway
+from tests.acceptance.gateway import COMMAND, RunningGateway
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ENDLESS_S = "2"
@@ -45,6 +46,40 @@ def test_the_first_conversation_goes_as_the_readme_shows(gateway: RunningGateway
     assert '"messageCount":4' in session
     assert "id: 1\n" in events
     assert '"type":"message_complete","sessionKey":"demo","text":"what a day"' in events
+
+
+def test_the_proofs_go_as_the_readme_shows(gateway: RunningGateway) -> None:
+    gateway.post("/sessions/demo/messages", {"text": "hello there"})
+    section = README.split("## Prove it")[1].split("```")[1]
+    lines = [line for line in section.splitlines() if line.startswith((".venv", "curl"))]
+    shown = dict(zip(lines, [run_there(line, gateway) for line in lines], strict=True))
+    verified, signed, _exported, checked, replayed, state, forked, erased = shown.values()
+    assert "Sound" in verified
+    assert signed.startswith("sessiond/")
+    assert "each linked to the one before it" in checked
+    assert "hello there" in replayed
+    assert '"seq":5' in state
+    assert '"demo-2"' in forked
+    assert '"receiptId"' in erased
+
+
+def run_there(line: str, gateway: RunningGateway) -> str:
+    """Run a line of the README in the folder where the gateway runs."""
+    if line.startswith("curl"):
+        return run(line, gateway)
+    command = line.replace(".venv/bin/sessiond", str(COMMAND))
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=gateway.folder,
+        env=os.environ
+        | {"SESSIOND_PORT": str(gateway.port), "SESSIOND_DATABASE_URL": "sqlite:///sessiond.db"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_demo_model_writes_a_file_as_the_readme_shows(

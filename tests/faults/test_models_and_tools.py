@@ -62,7 +62,7 @@ def fail(
 ) -> None:
     """Have a session's model fail each time it is asked; check that its run ends so."""
     session = name.replace(" ", "-")
-    server._replies.clear()  # what was not asked for before
+    server.replies.clear()  # what was not asked for before
     server.reply(*[reply] * (RETRIES_MAX + 1))
     prompt(gateway, seen, session, "hello", "key")
     until_idle(gateway, [session])

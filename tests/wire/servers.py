@@ -407,7 +407,7 @@ class ModelServer:
         self.requests: list[Recorded] = []
         self.released = threading.Event()
         self.failures: list[Exception] = []
-        self._replies: deque[Reply] = deque()
+        self.replies: deque[Reply] = deque()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.script = self
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
@@ -418,12 +418,12 @@ class ModelServer:
 
     def reply(self, *replies: Reply) -> None:
         """Add replies to the script."""
-        self._replies.extend(replies)
+        self.replies.extend(replies)
 
     def take(self, request: Recorded) -> Reply:
         """Record a request and return its reply."""
         self.requests.append(request)
-        return self._replies.popleft()
+        return self.replies.popleft()
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -4,10 +4,11 @@ import falcon
 
 from actors.session import commands as c
 from actors.session.summary import shown_approvals
+from web.asked import asked
 from web.inputs import ApprovalBody
 from web.operations import PROMPT, READ, operation
 from web.resources.base import Resource
-from web.resources.sessions import SessionCommands, who
+from web.resources.sessions import SessionCommands
 from web.schemas import ApprovalAnswer, Approvals, body_of
 
 
@@ -15,9 +16,10 @@ class ApprovalsResource(Resource):
     """GET /sessions/K/approvals."""
 
     @operation(READ, {200: Approvals}, errors=(404,))
-    def on_get(self, _request: falcon.Request, response: falcon.Response, key: str) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the calls that wait, the oldest first."""
         state = self._gateway.registry.state(key)
+        self._gateway.record_access(request, "approvals", key)
         response.data = body_of(Approvals(shown_approvals(state)))
 
 
@@ -31,9 +33,7 @@ class ApprovalResource(SessionCommands):
         """Approve or deny a call; the run goes on when none waits any more."""
         at = self._time_of_existing(key)
         body: ApprovalBody = request.context.body
-        command = c.ResolveApproval(
-            at, approval_id, body.approved, body.reason, principal=who(request)
-        )
+        command = c.ResolveApproval(at, approval_id, body.approved, body.reason, **asked(request))
         self._gateway.registry.ask(key, command)
         response.data = body_of(
             ApprovalAnswer(ok=True, approval_id=approval_id, approved=body.approved)

@@ -12,6 +12,7 @@ from actors.session import commands as c
 from actors.session.events import SteeringReceived
 from actors.tail import Tail
 from web.ai_sdk import DONE, HEADER, UiMessageStream, encode_chunk
+from web.asked import asked
 from web.bootstrap import Gateway
 from web.errors import Problem
 from web.inputs import Answered, ChatBody, IdempotencyHeaders, MessagesBody
@@ -24,7 +25,6 @@ from web.prompts import (
     queue_prompt,
 )
 from web.resources.base import Resource
-from web.resources.sessions import who
 from web.schemas import Enqueued, PromptResult, Steered, body_of
 from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT
 from web.streams import StreamSlot, bounded_writes
@@ -100,7 +100,7 @@ class ChatResource(Resource):
                     each.approval_id,
                     each.approved,
                     each.reason,
-                    principal=who(request),
+                    **asked(request),
                 )
                 registry.ask(key, command)
         except BaseException:
@@ -169,6 +169,7 @@ class ChatStreamResource(Resource):
         reader.after = state.run.started_seq - 1
         tail = Tail(self._gateway.log, key, reader)
         try:
+            self._gateway.record_access(request, "chat.stream", key)
             slot = StreamSlot(self._gateway)
         except BaseException:
             tail.close()

@@ -2,6 +2,7 @@
 
 import falcon
 
+from web.asked import asked
 from web.inputs import ConfigPatch
 from web.operations import ADMIN, READ, operation
 from web.requests import read_object
@@ -26,7 +27,7 @@ class ConfigResource(Resource):
         patch = read_object(request, self._gateway.settings.body_bytes_max)
         changes = self._gateway.config.checked(patch)
         if changes:
-            self._gateway.patch_config(changes, request.context.access.principal)
+            self._gateway.patch_config(changes, **asked(request))
         response.data = body_of(Ok(ok=True))
 
 

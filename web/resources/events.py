@@ -40,6 +40,7 @@ class EventsResource(Resource):
             if start != state.version:
                 state = self._state_at(key, start)
             reader.after = start
+            self._gateway.record_access(request, "events", key)
             slot = StreamSlot(self._gateway)
         except BaseException:
             tail.close()

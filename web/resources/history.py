@@ -11,6 +11,7 @@ from persistence.records import StoredEvent
 from web.bootstrap import Gateway
 from web.inputs import HistoryQuery, seq_of
 from web.operations import READ, operation
+from web.past import PastQuery, state_at_place
 from web.resources.base import Resource
 from web.schemas import History, HistoryMessage, SessionStateAnswer, body_of
 from web.views import digest_of, draft_message, history_message
@@ -19,10 +20,11 @@ from web.views import digest_of, draft_message, history_message
 class HistoryResource(Resource):
     """GET /sessions/K/history."""
 
-    @operation(READ, {200: History}, query=HistoryQuery, errors=(404,))
+    @operation(READ, {200: History}, query=PastQuery, errors=(404, 412))
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the newest ``limit`` messages, between ``after`` and ``before``."""
-        state = self._gateway.registry.state(key)
+        state = state_at_place(self._gateway, request, key, request.context.query.at)
+        self._gateway.record_access(request, "history", key)
         messages = messages_of(self._gateway, state, request.context.query)
         response.data = body_of(History(messages))
 
@@ -30,11 +32,12 @@ class HistoryResource(Resource):
 class StateResource(Resource):
     """GET /sessions/K/state."""
 
-    @operation(READ, {200: SessionStateAnswer}, query=HistoryQuery, errors=(404,))
+    @operation(READ, {200: SessionStateAnswer}, query=PastQuery, errors=(404, 412))
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the session, its messages, and what has arrived of the next one."""
         registry = self._gateway.registry
-        state = registry.state(key)
+        state = state_at_place(self._gateway, request, key, request.context.query.at)
+        self._gateway.record_access(request, "state", key)
         messages = messages_of(self._gateway, state, request.context.query)
         draft = draft_message(state)
         if draft is not None:
@@ -55,7 +58,8 @@ def messages_of(gateway: Gateway, state: SessionState, query: HistoryQuery) -> l
     if newest_first:
         stored.reverse()
     stream_id = stream_of(state.key)
-    return [history_message(stream_id, state.session_id, each) for each in stored]
+    shown = [history_message(stream_id, state.session_id, each) for each in stored]
+    return [message for message in shown if message is not None]
 
 
 def _stored(

@@ -7,6 +7,7 @@ from actors.memory.identity import Identity
 from actors.memory.rules import SECRET, Forget, Remember, key_of, one_line
 from persistence.memories import Hit, MemoryHit
 from persistence.records import MemoryRow
+from web.asked import asked
 from web.inputs import ForgetBody, MemoryQuery, MemorySearchBody, RebuildBody, RememberBody
 from web.keys import checked_key
 from web.operations import ADMIN, PROMPT, READ, operation
@@ -78,6 +79,7 @@ class CoreMemoriesResource(_MemoryResource):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the memories that a model is told every time."""
         identity = self._identity(request, request.context.query.session_key, there=True)
+        self._gateway.record_access(request, "memory.core", request.context.query.session_key)
         rows = self._gateway.memory.core(identity)
         access: Access = request.context.access
         response.data = body_of(CoreMemories([_record(row, access) for row in rows]))
@@ -93,6 +95,8 @@ class MemorySearchResource(_MemoryResource):
         query = body.query if isinstance(body.query, str) else ""
         hits: list[Hit] = []
         identity = self._identity(request, body.session_key, there=False)
+        session_key = body.session_key if isinstance(body.session_key, str) else None
+        self._gateway.record_access(request, "memory.search", session_key)
         if self._gateway.memory.enabled:
             query = one_line(query)
             secrets = request.context.access.may(ADMIN)
@@ -116,7 +120,10 @@ class RememberResource(_MemoryResource):
             )
             access: Access = request.context.access
             at = self._gateway.registry.now_ms()
-            command = Remember(at, body.content, bucket, kind, key, principal=access.principal)
+            origin = body.session_key if isinstance(body.session_key, str) else ""
+            command = Remember(
+                at, body.content, bucket, kind, key, session_key=origin, **asked(request)
+            )
             record = _record(self._gateway.memory.remember(identity, command), access)
         response.data = body_of(Remembered(ok=True, memory=record))
 
@@ -135,7 +142,7 @@ class ForgetResource(_MemoryResource):
                 self._gateway.registry.now_ms(),
                 body.memory_id,
                 body.key if isinstance(body.key, str) else "",
-                principal=request.context.access.principal,
+                **asked(request),
             )
             forgotten = self._gateway.memory.forget(identity, command)
         response.data = body_of(Forgotten(ok=True, forgotten=forgotten))

@@ -12,6 +12,7 @@ from actors.session import commands as c
 from actors.session.state import ModelRef
 from actors.session.summary import SessionSummary, summary_of, with_model
 from persistence.records import StreamEntry
+from web.asked import asked
 from web.errors import Problem
 from web.inputs import AbortBody, ModelBody, NameBody, SessionsQuery
 from web.operations import ADMIN, PROMPT, READ, operation
@@ -32,12 +33,6 @@ PAGE_SESSIONS = 1_000
 _decode_summary = msgspec.json.Decoder(SessionSummary).decode
 
 
-def who(request: falcon.Request) -> str:
-    """Return who the log says asked for it."""
-    principal: str = request.context.access.principal
-    return principal
-
-
 class SessionCommands(Resource):
     """What resources share that give a session commands."""
 
@@ -53,6 +48,7 @@ class SessionsResource(Resource):
     @operation(READ, {200: SessionList}, query=SessionsQuery)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of sessions, the oldest first."""
+        self._gateway.record_access(request, "sessions")
         query: SessionsQuery = request.context.query
         size = min(query.limit or PAGE_SESSIONS, PAGE_SESSIONS)
         prefix = request.context.access.narrowed(query.prefix)
@@ -76,10 +72,11 @@ class SessionResource(SessionCommands):
     """GET, PATCH and DELETE /sessions/K."""
 
     @operation(READ, {200: SessionAnswer}, errors=(404,))
-    def on_get(self, _request: falcon.Request, response: falcon.Response, key: str) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Answer with the session at a glance."""
         registry = self._gateway.registry
         summary = summary_of(registry.state(key))
+        self._gateway.record_access(request, "session", key)
         response.data = body_of(SessionAnswer(with_model(summary, registry.models.resolve)))
 
     @operation(PROMPT, {200: Ok}, body=NameBody, errors=(404,))
@@ -88,7 +85,7 @@ class SessionResource(SessionCommands):
         at = self._time_of_existing(key)
         name = request.context.body.name
         if name is not UNSET:
-            command = c.RenameSession(at, name.strip(), principal=who(request))
+            command = c.RenameSession(at, name.strip(), **asked(request))
             self._gateway.registry.ask(key, command)
         response.data = body_of(Ok(ok=True))
 
@@ -98,7 +95,7 @@ class SessionResource(SessionCommands):
         if key == self._gateway.settings.primary_session:
             raise Problem(400, "Cannot delete primary session")
         at = self._time_of_existing(key)
-        self._gateway.registry.ask(key, c.DeleteSession(at, principal=who(request)))
+        self._gateway.registry.ask(key, c.DeleteSession(at, **asked(request)))
         response.data = body_of(Ok(ok=True))
 
 
@@ -109,7 +106,7 @@ class AbortResource(SessionCommands):
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """End the running prompt, with ``{"queue": true}`` the waiting ones too."""
         at = self._time_of_existing(key)
-        command = c.AbortRun(at, queue=request.context.body.queue, principal=who(request))
+        command = c.AbortRun(at, queue=request.context.body.queue, **asked(request))
         response.data = body_of(Ok(self._gateway.registry.ask(key, command) > 0))
 
 
@@ -120,7 +117,7 @@ class ResetResource(SessionCommands):
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Begin the conversation anew; what was said stays in the log."""
         at = self._time_of_existing(key)
-        command = c.ResetSession(at, str(uuid.uuid4()), principal=who(request))
+        command = c.ResetSession(at, str(uuid.uuid4()), **asked(request))
         self._gateway.registry.ask(key, command)
         response.data = body_of(Ok(ok=True))
 
@@ -132,7 +129,7 @@ class ReloadResource(SessionCommands):
     def on_post(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
         """Note that the settings were asked for anew; they are read at every run anyway."""
         at = self._time_of_existing(key)
-        self._gateway.registry.ask(key, c.ReloadSession(at, principal=who(request)))
+        self._gateway.registry.ask(key, c.ReloadSession(at, **asked(request)))
         response.data = body_of(Ok(ok=True))
 
 
@@ -144,7 +141,7 @@ class CompactResource(SessionCommands):
         """Have a summary stand for older messages when the model is called; history stays."""
         with StreamSlot(self._gateway):
             try:
-                made = self._gateway.registry.compact(key, who(request))
+                made = self._gateway.registry.compact(key, **asked(request))
             except ModelError as error:
                 raise Problem(502, str(error)) from error
         if made is None:
@@ -173,9 +170,7 @@ class ModelResource(SessionCommands):
         level = None if body.thinking_level is UNSET else body.thinking_level
         keep = level is not None and body.provider is body.model_id is None
         model = registry.models.default if keep else self._chosen(body)
-        command = c.SelectModel(
-            at, model.provider, model.model_id, level, keep, principal=who(request)
-        )
+        command = c.SelectModel(at, model.provider, model.model_id, level, keep, **asked(request))
         registry.ask(key, command)
         state = registry.state(key)
         used = registry.models.resolve(state.model)

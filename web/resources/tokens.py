@@ -4,6 +4,7 @@ import falcon
 from msgspec import UNSET
 
 from actors.gateway_state import Token
+from web.asked import asked
 from web.inputs import TokenBody
 from web.operations import ADMIN, operation
 from web.resources.base import Resource
@@ -22,9 +23,7 @@ class TokensResource(Resource):
     @operation(ADMIN, {201: NewToken}, body=TokenBody, errors=(409,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue a token; the answer is the only place where it is ever shown."""
-        text, token = self._gateway.issue_token(
-            request.context.body, request.context.access.principal
-        )
+        text, token = self._gateway.issue_token(request.context.body, **asked(request))
         response.status = falcon.HTTP_201
         response.data = body_of(NewToken(ok=True, token=text, issued=shown(token)))
 
@@ -35,7 +34,7 @@ class TokenResource(Resource):
     @operation(ADMIN, {200: Ok})
     def on_delete(self, request: falcon.Request, response: falcon.Response, token_id: str) -> None:
         """Revoke a token by its id: at once, and its open streams end."""
-        revoked = self._gateway.revoke_token(token_id, request.context.access.principal)
+        revoked = self._gateway.revoke_token(token_id, **asked(request))
         response.data = body_of(Ok(ok=revoked))
 
 

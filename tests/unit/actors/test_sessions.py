@@ -13,10 +13,11 @@ from actors.session.messages import UserMessage, text_of
 from actors.session.rejections import QueueFull
 from actors.session.state import STATE_VERSION, SessionState
 from actors.session_actor import SNAPSHOT_EVERY_EVENTS
+from actors.tail import Tail
 from persistence.errors import CorruptLogError, PersistenceError, StoreUnavailableError
 from persistence.in_memory import InMemoryEventLog
 from persistence.records import Append, Head, StoredEvent, Write
-from tests.unit.actors.world import HeldModel, World, WorldSettings, eventually
+from tests.unit.actors.world import HeldModel, Watch, World, WorldSettings, eventually
 
 
 def stored_events(world: World, key: str) -> list[StoredEvent]:
@@ -370,3 +371,24 @@ def test_unfinished_work_waits_for_room_and_then_goes_on() -> None:
     held.release.set()
     heir.close()
     dead.close()
+
+
+def test_what_a_request_leads_to_at_once_names_it_and_what_its_run_does_does_not(
+    world: World,
+) -> None:
+    asked = e.Request("r1", "t1", "192.0.2.1", "curl/8")
+    command = c.QueuePrompt(1, "id", "p1", "hello", "test", 8, request=asked)
+    _, reader = world.registry.prompt("k", command)
+    Watch("p1", Tail(world.log, "k", reader)).until("run.completed")
+    head = world.log.head(stream_of("k"))
+    assert head is not None
+    events, _ = replay(world.log, head, SessionState("k"))
+    requests = [(each.event.wire_name, each.event.request) for each in events]
+    assert [(name, request) for name, request in requests if request] == [
+        ("session.created", asked),
+        ("prompt.queued", asked),
+        ("run.started", asked),
+        ("turn.started", asked),
+        ("message.completed", asked),
+    ]
+    assert len(requests) > 5

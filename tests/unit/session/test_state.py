@@ -1,6 +1,7 @@
 import pytest
 
 from actors.session import events as e
+from actors.session.codec import SESSION_EVENTS
 from actors.session.evolve import _EVOLVE, evolve, fold
 from actors.session.messages import AssistantMessage, Text, ToolCall, UserMessage, preview_of
 from actors.session.state import ModelRef, SessionState
@@ -10,8 +11,9 @@ CREATED = e.SessionCreated("s1", 5)
 
 
 def test_every_event_has_its_own_wire_name_and_changes_the_state() -> None:
-    assert set(_EVOLVE) == set(e.EVENT_TYPES)
-    assert len({each.wire_name for each in e.EVENT_TYPES}) == len(e.EVENT_TYPES)
+    assert set(_EVOLVE) == {*SESSION_EVENTS, e.Erased}
+    assert len({each.wire_name for each in SESSION_EVENTS}) == len(SESSION_EVENTS)
+    assert all(each.wire_name for each in SESSION_EVENTS)
 
 
 def test_the_index_for_paging_names_the_events_that_are_messages() -> None:

@@ -42,3 +42,12 @@ def test_each_session_has_a_folder_of_its_own_made_when_it_is_needed(tmp_path: P
     assert not one.folder.exists()
     assert one.workspace() != other.workspace()
     assert one.workspace().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("odd", ["..", ".", "", "/", "/etc", "a/b", "../workspaces", "é", "\ud800"])
+def test_whatever_an_imported_sessions_id_is_its_folder_is_one_of_the_workspaces(
+    tmp_path: Path, odd: str
+) -> None:
+    folder = toolbox(tmp_path, sandboxed=True).for_session("a", odd).folder
+    assert folder.parent == tmp_path
+    assert folder.resolve().parent == tmp_path.resolve()

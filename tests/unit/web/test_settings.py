@@ -85,3 +85,23 @@ def test_a_model_is_configured_once() -> None:
 def test_what_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match='"models".*it must be JSON'):
         from_environment(monkeypatch, "openai/mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("log_origin", "two words", "no spaces"),
+        ("log_origin", "a+b", "no spaces"),
+        ("witnesses", ["witness.example/w1"], "verifier key"),
+        (
+            "witnesses",
+            ["PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"],
+            "a witness has a key of kind 4",
+        ),
+    ],
+)
+def test_a_name_or_key_that_can_not_be_in_a_checkpoint_is_refused(
+    name: str, value: object, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        load_settings(**{name: value})
