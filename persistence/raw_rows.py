@@ -21,7 +21,9 @@ from persistence.ranking import RANKED_EPISODES, RANKED_MEMORIES, Ranked
 from persistence.records import EpisodeRow, MemoryRow, Row, StoredEvent
 from persistence.vault import SEALED_SALT, VERSION, Vault, VaultError
 
-CHUNK_ROWS = 1_000
+CHUNK_ROWS = 250
+"""Rows that are read at once: more of them leave the processor's cache before they are checked."""
+
 STREAMS_CHUNK = 1_000
 NO_TEXT = ""
 """Stands for a stream's name where the database holds no text."""

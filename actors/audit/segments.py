@@ -1,5 +1,6 @@
 """A part of a stream, checked from one end to the other in one pass."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
@@ -13,9 +14,10 @@ from actors.audit.stream_kinds import codec_of, is_memory, is_session
 from actors.memory.rules import projected
 from actors.replay import STREAM_PREFIX, entry_of
 from actors.session.codec import Codec, UnknownEventError, decode_state, encode_state
-from actors.session.drafts import DELTAS, drafted
-from actors.session.events import Erased, Event
+from actors.session.drafts import DELTAS, answered, drafted
+from actors.session.events import Erased, Event, MessageCompleted
 from actors.session.evolve import evolve
+from actors.session.messages import AssistantMessage
 from actors.session.record_events import StreamErased
 from actors.session.state import SessionState
 from persistence import chain
@@ -30,6 +32,7 @@ SEQ, TYPE, VERSION, RECORDED_AT, PAYLOAD = (
     for name in ("seq", "type", "schema_version", "recorded_at", "payload")
 )
 
+_CONTENT = itemgetter(TYPE, VERSION, PAYLOAD)
 _TRANSACTION, _POSITION = itemgetter(FIELDS), itemgetter(FIELDS + 1)
 
 BEGINNING = Place(GENESIS_HASH, 0, -1, -1)
@@ -125,6 +128,17 @@ class _Decoded:
         self._events(rows)
 
     def _events(self, rows: Sequence[RawRow]) -> list[Event]:
+        events = self._decoded(rows)
+        if StreamErased.wire_name in map(itemgetter(TYPE), rows):
+            for row, event in zip(rows, events, strict=True):
+                if isinstance(event, StreamErased):
+                    self._gone.says(row[SEQ], event)
+        return events
+
+    def _decoded(self, rows: Sequence[RawRow]) -> list[Event]:
+        unusual = (KeyError, TypeError, UnicodeDecodeError, msgspec.MsgspecError)
+        with contextlib.suppress(*unusual):  # an older shape, an erased or a bad payload
+            return self._codec.decode_all(map(_CONTENT, rows))
         events: list[Event] = []
         decode, erased = self._codec.decode, self._gone.event
         try:
@@ -135,10 +149,6 @@ class _Decoded:
                 )
         except (UnknownEventError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptLogError(self._stream_id, rows[len(events)][SEQ], str(error)) from error
-        if StreamErased.wire_name in map(itemgetter(TYPE), rows):
-            for row, event in zip(rows, events, strict=True):
-                if isinstance(event, StreamErased):
-                    self._gone.says(row[SEQ], event)
         return events
 
 
@@ -175,10 +185,14 @@ class _Folded(_Decoded):
                 deltas.append(event)
                 continue
             if deltas:
-                state = drafted(state, deltas)
+                state = answered(state, deltas) if _is_answer(event) else drafted(state, deltas)
                 deltas.clear()
             state = evolve(state, event)
         self.state = drafted(state, deltas) if deltas else state
+
+
+def _is_answer(event: Event) -> bool:
+    return isinstance(event, MessageCompleted) and isinstance(event.message, AssistantMessage)
 
 
 def check_segment(raw: RawRows, segment: Segment, pause: Callable[[], object]) -> SegmentReport:

@@ -4,7 +4,7 @@ An event's payload is its fields as JSON. A payload of an older schema version g
 upcasters, one version at a time, before it is decoded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -52,6 +52,14 @@ class Codec:
         if decode is not None:
             return decode(payload)
         return self._upcast(wire_name, schema_version, payload)
+
+    def decode_all(self, stored: Iterable[tuple[str, int, bytes]]) -> list[Event]:
+        """Return the events of wire names, versions and payloads, all of them of today's shape.
+
+        Raises KeyError for any other, msgspec.MsgspecError for a bad payload.
+        """
+        decoders = self._decoders
+        return [decoders[name, version](payload) for name, version, payload in stored]
 
     def _upcast(self, wire_name: str, schema_version: int, payload: bytes) -> Event:
         current = self._types.get(wire_name)

@@ -28,6 +28,11 @@ def drafted(state: SessionState, deltas: Sequence[Delta]) -> SessionState:
     return replace(state, version=version, draft=(*state.draft[:-1], *whole))
 
 
+def answered(state: SessionState, deltas: Sequence[Delta]) -> SessionState:
+    """Return the same without a draft, for a message that is whole with the next event."""
+    return replace(state, version=state.version + len(deltas), draft=())
+
+
 def _begun(delta: Delta) -> DraftBlock:
     match delta:
         case TextDelta():
