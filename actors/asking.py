@@ -14,6 +14,7 @@ Askable = (
     c.QueuePrompt
     | c.Steer
     | c.CreateSession
+    | c.BeginFrom
     | c.RenameSession
     | c.ResetSession
     | c.ReloadSession

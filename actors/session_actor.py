@@ -26,7 +26,7 @@ from actors.runs.conversation import Conversation, EndedRun, Recent
 from actors.runs.link import VOID, Reported
 from actors.session import commands as c
 from actors.session.decide import decide
-from actors.session.events import Event, RunCompleted, RunStarted, attributed
+from actors.session.events import RUN_ENDS, Event, RunStarted, attributed
 from actors.session.evolve import evolve, fold
 from actors.session.state import SessionState
 from persistence.errors import OwnedElsewhereError, PersistenceError
@@ -290,13 +290,15 @@ class SessionActor(pykka.ThreadingActor):
         ended, run = before.run, state.run
         if ended is not None and (run is None or run.prompt_id != ended.prompt_id):
             self._stop_run()
+            end, after = _end_of(ended.prompt_id, committed)
             self._around.run_ended(
                 EndedRun(
                     self._require_head(),
                     before,
                     ended,
                     self._conversation.recent(ended.started_seq),
-                    completed=any(isinstance(each.event, RunCompleted) for each in committed),
+                    end,
+                    after.run_usage,
                 )
             )
         if state.pending:
@@ -366,6 +368,14 @@ class SessionActor(pykka.ThreadingActor):
     def _require_head(self) -> Head:
         assert self._head is not None
         return self._head
+
+
+def _end_of(prompt_id: str, committed: Sequence[Committed]) -> tuple[Event, SessionState]:
+    """Return what ended a run, and the state just after it."""
+    for each in committed:
+        if isinstance(each.event, RUN_ENDS) and each.event.prompt_id == prompt_id:
+            return each.event, each.state
+    return committed[0].event, committed[0].state
 
 
 def _answers(origin: Origin | None, seq: int) -> tuple[Answer, ...]:

@@ -133,7 +133,7 @@ class LogReader:
                 streams.c.summary,
             )
             .where(streams.c.listed == listed, streams.c.id > after_row)
-            .where(_begins_with(prefix))
+            .where(begins_with(prefix))
             .order_by(streams.c.id)
             .limit(limit)
         )
@@ -212,10 +212,11 @@ def _active(prefix: str) -> sa.Select[tuple[str]]:
     return (
         sa.select(streams.c.stream_id)
         .where(streams.c.active)
-        .where(_begins_with(prefix))
+        .where(begins_with(prefix))
         .order_by(streams.c.id)
     )
 
 
-def _begins_with(prefix: str) -> sa.ColumnElement[bool]:
+def begins_with(prefix: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a stream's id begins so."""
     return sa.func.substr(streams.c.stream_id, 1, len(prefix)) == prefix  # LIKE ignores case

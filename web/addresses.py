@@ -27,6 +27,12 @@ def source_address(peer: str, forwarded: str, trusted: Collection[Network]) -> s
     return str(nearest)
 
 
+def is_trusted(peer: str, trusted: Collection[Network]) -> bool:
+    """Tell whether a request comes from a trusted proxy itself."""
+    address = _address(peer)
+    return address is not None and any(address in network for network in trusted)
+
+
 def networks_of(text: str) -> tuple[Network, ...]:
     """Return addresses and networks, separated by commas. Raises ValueError."""
     return tuple([ipaddress.ip_network(each.strip()) for each in text.split(",") if each.strip()])

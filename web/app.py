@@ -13,6 +13,8 @@ from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
 from web.metrics import Metrics, process_metrics
+from web.openai_api.errors import openai_errors
+from web.openai_api.resources import openai_routes
 from web.resources.access import AccessResource
 from web.resources.approvals import ApprovalResource, ApprovalsResource
 from web.resources.base import Route
@@ -70,6 +72,11 @@ from web.resources.time_travel import (
 from web.resources.tokens import TokenResource, TokensResource
 from web.resources.verify import VerifyResource
 from web.resources.webhooks import WebhookResource
+from web.ui.cookies import Seal
+from web.ui.problems import write_problem_as_asked
+from web.ui.routes import UI_ROUTES
+from web.ui.secret import cookie_secret
+from web.ui.visit import PageForms, PageVisits
 
 JSON = "application/json; charset=utf-8"
 NO_ROUTE = "none"
@@ -161,20 +168,35 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
     settings = gateway.settings
     webhooks = None if settings.webhook_secret is None else settings.webhook_base_path
     origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
+    trusted = networks_of(settings.trusted_proxies)
     middleware: list[Any] = [  # Falcon types each kind apart
         RequestMetrics(process_metrics()),
-        RequestIdentity(networks_of(settings.trusted_proxies)),
+        RequestIdentity(trusted, begin_traces=settings.otel_endpoint is not None),
         CrossOrigin(origins),
+        PageVisits(
+            gateway.tokens,
+            Seal(cookie_secret(settings)),
+            trusted,
+            gateway.registry.now_ms,
+            lambda: gateway.settings.ui_session_hours,
+        ),
         Authentication(gateway.tokens, webhooks, gateway.refresh),
         Limits(lambda: gateway.settings),
+        PageForms(),
     ]
     app = falcon.App(media_type=JSON, middleware=middleware)
-    handler = ErrorHandler(gateway.log_lines)
+    write = write_problem_as_asked
+    handler = ErrorHandler(
+        gateway.log_lines, openai_errors(write) if settings.openai_endpoint else write
+    )
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handler)
     app.add_sink(not_found)
-    routes = [*ROUTES, *webhook_routes(webhooks)]
+    openai = openai_routes(served=settings.openai_endpoint)
+    routes = [*ROUTES, *openai, *webhook_routes(webhooks)]
     for path, resource in routes:
+        app.add_route(path, resource(gateway))
+    for path, resource in UI_ROUTES:
         app.add_route(path, resource(gateway))
     app.add_route(OPENAPI_PATH, OpenApiResource(routes))
     return app

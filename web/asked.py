@@ -6,6 +6,7 @@ from typing import Any
 
 import falcon
 
+from actors.runs.tracing import TRACEPARENT, traced_request
 from actors.session.events import Request
 from web.addresses import Network, source_address
 from web.tokens import Access
@@ -20,19 +21,23 @@ class RequestIdentity:
     """Middleware: give each request an id of its own, and the address that it came from.
 
     The id is never taken over from the client: in the log it stands for one request, and nobody
-    may make theirs look like somebody else's. Every answer has it in its header.
+    may make theirs look like somebody else's. Every answer has it in its header. The trace is
+    the one that the client names; without one it begins here where ``begin_traces`` says so.
     """
 
-    def __init__(self, trusted: Collection[Network]) -> None:
+    def __init__(self, trusted: Collection[Network], *, begin_traces: bool = False) -> None:
         self._trusted = trusted
+        self._begin_traces = begin_traces
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Note both."""
+        """Note both, and the trace that the request is part of."""
         request.context.request_id = str(uuid.uuid4())
         response.set_header(REQUEST_ID, request.context.request_id)
         forwarded = request.get_header("X-Forwarded-For") or ""
         peer = request.env.get("REMOTE_ADDR") or ""
         request.context.address = source_address(peer, forwarded, self._trusted)
+        header = request.get_header(TRACEPARENT)
+        request.context.trace = traced_request(header, begin=self._begin_traces)
 
 
 def asked(request: falcon.Request) -> dict[str, Any]:
@@ -45,7 +50,9 @@ def request_of(request: falcon.Request) -> Request:
     """Return what the log keeps of a request."""
     context = request.context
     agent = agent_of(request.get_header("User-Agent") or "")
-    return Request(context.request_id, context.access.token_id, context.address, agent)
+    return Request(
+        context.request_id, context.access.token_id, context.address, agent, context.trace
+    )
 
 
 def query_of(request: falcon.Request) -> str:

@@ -9,6 +9,7 @@ from web.errors import Problem
 from web.keys import checked_key
 from web.operations import ADMIN, methods_of, operation_of
 from web.tokens import ANONYMOUS, EVERYTHING, NOTHING, Access, Tokens
+from web.ui.paths import is_open, is_ui
 
 OPEN_PATHS = frozenset({"/health"})
 WEBHOOK = "webhook"
@@ -62,17 +63,27 @@ class Authentication:
             return Access(WEBHOOK, NOTHING)
         if request.context.preflight:
             return Access(ANONYMOUS, NOTHING)
+        if is_open(request.path):
+            return Access(ANONYMOUS, NOTHING)
         if request.path in OPEN_PATHS or not self._tokens.required:
             return Access(ANONYMOUS, EVERYTHING)
+        if is_ui(request.path):  # a cookie counts there only, so that no other page can use the API
+            access = self.access_of(request.context.visit.token)
+            if access is None:
+                raise Problem(401, "Sign in first.")
+            return access
         scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
-        access = None
-        if scheme.lower() == "bearer":
-            access = self._tokens.access(token)
-            if access is None:  # it may have been issued a moment ago
-                self._refresh()
-                access = self._tokens.access(token)
+        access = self.access_of(token) if scheme.lower() == "bearer" else None
         if access is None:
             raise Problem(401, "Unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        return access
+
+    def access_of(self, token: str) -> Access | None:
+        """Return what a token allows, as all processes know it now; None for one that is none."""
+        access = self._tokens.access(token)
+        if access is None and token:  # it may have been issued a moment ago
+            self._refresh()
+            access = self._tokens.access(token)
         return access
 
     def _is_webhook(self, request: falcon.Request) -> bool:

@@ -34,6 +34,7 @@ from actors.memory.service import MemoryService
 from actors.models.catalog import ModelCatalog
 from actors.registry import ASK_TIMEOUT_S, SessionRegistry
 from actors.runs.launcher import RunLauncher
+from actors.runs.tracing import NO_TRACER
 from actors.session.commands import Command
 from actors.session.events import Request
 from actors.timers import Timers, now_ms
@@ -48,6 +49,7 @@ from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
 from web.signing import make_signer, start_signing
 from web.slots import Slots
 from web.store import Store
+from web.telemetry import make_telemetry
 from web.tokens import Tokens, new_token
 from web.tooling import Tooling
 
@@ -80,6 +82,8 @@ class Gateway:
         )
         self.log = self._store.log
         self.raw_rows = self._store.raw_rows
+        self.directory = self._store.directory
+        self.owner = owner
         self.timers = Timers()
         self.timers.start()
         self._log_handler = LogLinesHandler(self.log_lines)
@@ -87,14 +91,19 @@ class Gateway:
         self.memory = MemoryService(
             self.log, self._store.memories, self._store.shared_writer, lambda: self.settings, now_ms
         )
+        self._telemetry = make_telemetry(settings, owner)
+        tracer = self._telemetry.tracer
         launcher = RunLauncher(
             self.log,
             models,
-            MemoryKeeper(self.memory, self.log, models, self.timers, lambda: self.settings, now_ms),
+            MemoryKeeper(
+                self.memory, self.log, models, self.timers, lambda: self.settings, now_ms, tracer
+            ),
             self.tooling.toolbox,
             self.timers,
             lambda: self.settings,
             lambda: str(uuid.uuid4()),
+            tracer,
         )
         self.registry = SessionRegistry(
             self.log,
@@ -106,7 +115,10 @@ class Gateway:
             owner=owner,
             others=self._store.ownership,
             now_ms=now_ms,
-            observers=[self.metrics.committed],
+            observers=[
+                self.metrics.committed,
+                *([] if tracer is NO_TRACER else [tracer.committed]),
+            ],
             took_over=self.metrics.takeover,
         )
         self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
@@ -289,6 +301,7 @@ class Gateway:
             self.timers.close()
             self.checkpoints.close(SETTLE_TIMEOUT_S)
             self._store.close()
+            self._telemetry.close(SETTLE_TIMEOUT_S)
             logging.getLogger().removeHandler(self._log_handler)
             logger.info("sessiond stopped within %.1f s", time.monotonic() - began)
 

@@ -1,6 +1,7 @@
 """The command line's ``verify``: whether a log, or a file of one, is what was appended."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import msgspec
 
-from web.cli_export import key_texts, reading
+from web.cli_base import Decorator, Prepared
+from web.cli_export import key_texts, reading, reading_bar
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 SOUND, DAMAGED, UNCHECKED = 0, 1, 2
 """Exit statuses; 2 also stands for a command that is wrong."""
 
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
+SEEN_EVENTS = 1_000
+"""After so many events of a file it is shown again how far it is."""
 
 WHAT_NOW = (
     "Keep the database as it is, and a copy. Of a stream all before the named seq is as it was"
@@ -214,9 +216,16 @@ def _counted(count: int, what: str) -> str:
 
 def _finish_file(file: Path, public_keys: Sequence[str], *, as_json: bool) -> NoReturn:
     """Check an exported file, print what was found and end."""
-    from actors.audit.exported import check_file
+    from actors.audit.exported import checked
 
-    report = check_file(file, key_texts(public_keys))
+    with reading_bar(file, "Verifying") as seen, file.open("rb") as opened:
+        told = itertools.count()
+
+        def keep(_event: object, _state: object) -> None:
+            if next(told) % SEEN_EVENTS == 0:
+                seen(opened.tell())
+
+        report, _state = checked(opened, key_texts(public_keys), keep)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
     else:

@@ -1,6 +1,7 @@
 """The command line's ``export`` and ``import``: a session to a file, and back."""
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,11 +20,7 @@ if TYPE_CHECKING:
     from actors.audit.restoring import Restorable
     from persistence.event_log import EventLog
 
-PRINCIPAL = "cli"
 FORMATS = ("jsonl", "cloudevents", "markdown", "html")
-
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
 
 
 def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Command:
@@ -44,17 +42,21 @@ def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
         help="Where to; by default the standard output.",
     )
     @click.option("--sign", is_flag=True, help="Sign a checkpoint first, so that it covers all.")
+    @json_option
     @with_settings("database_url", "signing_key_file", "log_origin")
     def export(
         key: str,
         form: str,
         output: Path | None,
         sign: bool,  # noqa: FBT001 - a flag of the command
+        *,
+        as_json: bool,
         **flags: str | None,
     ) -> None:
         r"""Write a session's whole log to a file, also a deleted session's.
 
-        Reads the database only, so a gateway may run over it meanwhile.
+        Reads the database only, so a gateway may run over it meanwhile. With --json it says what
+        was written, for which --output names a file.
 
         \b
         Examples:
@@ -63,6 +65,8 @@ def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
         """
         from actors.audit.exporting import export_of
 
+        if as_json and output is None:
+            raise click.UsageError("With --json name the file: --output FILE.")
         with prepared(flags) as settings:
             if sign:
                 sign_now(settings)
@@ -71,6 +75,9 @@ def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
                 events = exported.head.version
                 with _written(output) as file, _progress(events, shown=output is not None) as seen:
                     file.writelines(file_chunks(log, exported, form, seen))
+        if as_json:
+            shown = {"sessionKey": key, "events": events, "format": form, "file": str(output)}
+            click.echo(json.dumps(shown))
 
     return export
 
@@ -87,8 +94,11 @@ def import_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
         metavar="KEY|FILE",
         help="Who must have signed the file's checkpoint; can be given more than once.",
     )
+    @json_option
     @with_settings("database_url")
-    def import_(file: Path, public_keys: tuple[str, ...], **flags: str | None) -> None:
+    def import_(
+        file: Path, public_keys: tuple[str, ...], *, as_json: bool, **flags: str | None
+    ) -> None:
         r"""Restore an exported session, bit for bit, where there is none of its key.
 
         The file is checked first; of one that is damaged nothing is written. Over SQLite no
@@ -102,12 +112,15 @@ def import_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
         from web.keys import checked_key
 
         with prepared(flags) as settings:
-            report, found = restorable(file, key_texts(public_keys))
+            with reading_bar(file, "Checking") as seen:
+                report, found = restorable(file, key_texts(public_keys), seen)
             if found is None:
                 raise click.ClickException("\n".join(["Nothing was written.", *report.lines]))
             key = checked_key(report.stream.partition(":")[2])
             restored(settings, found)
-        click.echo(f"Session {key} is here, with its {report.events} events.")
+        said = f"Session {key} is here, with its {report.events} events."
+        shown = {"sessionKey": key, "events": report.events}
+        click.echo(json.dumps(shown) if as_json else said)
 
     return import_
 
@@ -144,6 +157,16 @@ def reading(settings: Settings) -> Iterator[tuple["EventLog", "Checkpoints"]]:
     finally:
         if log is not None:
             log.close()
+
+
+@contextlib.contextmanager
+def reading_bar(file: Path, label: str) -> Iterator[Callable[[int], object]]:
+    """Yield what is told how many bytes of a file were read, and shows it where somebody looks."""
+    if not sys.stderr.isatty():
+        yield lambda _at: None
+        return
+    with click.progressbar(length=file.stat().st_size, label=label, file=sys.stderr) as bar:
+        yield lambda at: bar.update(at - bar.pos)
 
 
 def file_chunks(log: "EventLog", exported: "Exported", form: str, seen: "Seen") -> Iterator[bytes]:

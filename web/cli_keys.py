@@ -1,6 +1,5 @@
 """The command line's ``keys`` and ``checkpoint``: what signs the log, and signing now."""
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
 from web.cli_export import reading
 from web.cli_tokens import running_gateway
 from web.operations import AUDIT
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from actors.audit.keys import SigningKey
     from actors.gateway_state import UsedKey
 
-PRINCIPAL = "cli"
 KEY_SETTINGS = ("database_url", "signing_key_file", "log_origin")
-
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
 
 
 @click.group()
@@ -33,6 +29,10 @@ def keys() -> None:
     \b
     It lies in the file of the setting signing_key_file; beside an SQLite database a gateway makes
     one by itself. Over PostgreSQL all workers need the same file.
+
+    \b
+    Example:
+      sessiond keys public > log.pub
     """
 
 
@@ -40,18 +40,26 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
     """Return the group ``keys``; ``prepared`` takes the flags, and shows errors in a line."""
 
     @keys.command()
+    @json_option
     @with_settings("database_url", "signing_key_file")
-    def generate(**flags: str | None) -> None:
-        """Make a key where there is none; then show its public half by keys public."""
+    def generate(*, as_json: bool, **flags: str | None) -> None:
+        r"""Make a key where there is none; then show its public half by keys public.
+
+        \b
+        Example:
+          sessiond keys generate --signing-key-file /etc/sessiond/signing.key
+        """
         from actors.audit.keys import generate as make
 
         with prepared(flags) as settings:
             make(path := _path(settings))
-            click.echo(f"The key is in {path}: whoever has it can sign for the log.")
+            said = f"The key is in {path}: whoever has it can sign for the log."
+            click.echo(json.dumps({"file": str(path)}) if as_json else said)
 
     @keys.command()
+    @json_option
     @with_settings(*KEY_SETTINGS)
-    def public(**flags: str | None) -> None:
+    def public(*, as_json: bool, **flags: str | None) -> None:
         r"""Print the verifier key of the key in use: whoever audits the log keeps it.
 
         \b
@@ -61,13 +69,18 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
         from actors.audit.keys import read_keys
 
         with prepared(flags) as settings:
-            click.echo(_verifier_keys(settings, read_keys(_path(settings)))[0])
+            _show_key(_verifier_keys(settings, read_keys(_path(settings)))[0], as_json=as_json)
 
     @keys.command("list")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @json_option
     @with_settings("database_url")
-    def list_keys(as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - a flag of the command
-        """List the verifier keys of all checkpoints that the log has, the newest last."""
+    def list_keys(*, as_json: bool, **flags: str | None) -> None:
+        r"""List the verifier keys of all checkpoints that the log has, the newest last.
+
+        \b
+        Example:
+          sessiond keys list --json
+        """
         from web.resources.checkpoints import shown_key
 
         with prepared(flags) as settings:
@@ -81,12 +94,17 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
             click.echo(f"{since}  {each.verifier_key}{follows}")
 
     @keys.command()
+    @json_option
     @with_settings(*KEY_SETTINGS)
-    def rotate(**flags: str | None) -> None:
-        """Put a new key into use and print its verifier key; the old one goes on signing too.
+    def rotate(*, as_json: bool, **flags: str | None) -> None:
+        r"""Put a new key into use and print its verifier key; the old one goes on signing too.
 
         A running gateway takes it with its next checkpoint. Over several hosts, copy the file to
         all of them.
+
+        \b
+        Example:
+          sessiond keys rotate && sessiond checkpoint
         """
         from actors.audit import keys as files
 
@@ -94,19 +112,25 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
             path, origin = _path(settings), _known_origin(settings)
             (old, *_) = files.read_keys(path)
             key = files.rotate(path)
-            click.echo(str(key.named(origin or old.origin)))
+            _show_key(str(key.named(origin or old.origin)), as_json=as_json)
 
     @keys.command()
+    @json_option
     @with_settings(*KEY_SETTINGS)
-    def retire(**flags: str | None) -> None:
-        """Remove the key before the one in use, once everybody knows the new one."""
+    def retire(*, as_json: bool, **flags: str | None) -> None:
+        r"""Remove the key before the one in use, once everybody knows the new one.
+
+        \b
+        Example:
+          sessiond keys retire
+        """
         from actors.audit import keys as files
 
         with prepared(flags) as settings:
             _check_rotated(settings)
             if not files.retire(_path(settings)):
                 raise click.ClickException("There is no key before the one in use.")
-        click.echo("The old key signs no more.")
+        click.echo(json.dumps({"ok": True}) if as_json else "The old key signs no more.")
 
     return keys
 
@@ -121,10 +145,13 @@ def checkpoint_command(
     @click.option(
         "--rebuild", is_flag=True, help="First make what is missing of the tree's tables anew."
     )
+    @json_option
     @with_settings(*KEY_SETTINGS, "bind", "port", "token")
     def checkpoint(
         url: str | None,
         rebuild: bool,  # noqa: FBT001 - a flag of the command
+        *,
+        as_json: bool,
         **flags: str | None,
     ) -> None:
         r"""Sign a checkpoint now, and print the latest one: keep it where the log's host can't.
@@ -146,6 +173,9 @@ def checkpoint_command(
             else:
                 answer = running.call("POST", "/audit/checkpoints", scope=AUDIT)
                 note, signed = answer["note"], answer["signed"]
+        if as_json:
+            click.echo(json.dumps({"signed": signed, "note": note}))
+            return
         if not signed:
             click.echo("Nothing has moved since the latest checkpoint.", err=True)
         click.echo(note, nl=False)
@@ -168,6 +198,10 @@ def _sign_stopped(settings: Settings, *, rebuild: bool) -> tuple[str, bool]:
     finally:
         gateway.stop(grace_s=0)
     return "" if latest is None else latest.note, signed is not None
+
+
+def _show_key(verifier_key: str, *, as_json: bool) -> None:
+    click.echo(json.dumps({"verifierKey": verifier_key}) if as_json else verifier_key)
 
 
 def _path(settings: Settings) -> Path:

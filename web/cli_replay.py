@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import click
 
+from web.cli_base import Decorator, Prepared
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from actors.audit.time_travel import Place
     from actors.session.state import SessionState
     from persistence.records import StoredEvent
-
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
 
 INTERRUPTED = 130
 CALL_TIMEOUT_S = 30.0

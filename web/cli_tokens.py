@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 import msgspec
 
+from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
 from web.operations import ADMIN, SCOPES
 from web.settings import Settings
 
@@ -147,14 +148,21 @@ def token() -> None:
     \b
     A running gateway is asked by HTTP, with the token of its settings (--token or SESSIOND_TOKEN);
     without one that runs, its database is opened.
+
+    \b
+    Example:
+      sessiond token issue ci --scope prompt
     """
 
 
-def token_commands(
-    with_settings: Callable[..., Callable[[Callable[..., None]], Callable[..., None]]],
-    opened: Callable[..., contextlib.AbstractContextManager[TokenStore]],
-) -> click.Group:
-    """Return the group ``token``; ``opened`` takes the flags and the URL to the store."""
+def token_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Group:
+    """Return the group ``token``; ``prepared`` takes the flags, and shows errors in a line."""
+
+    @contextlib.contextmanager
+    def opened(url: str | None, flags: dict[str, str | None]) -> Iterator[TokenStore]:
+        with prepared(flags) as settings, token_store(settings, url, PRINCIPAL) as store:
+            yield store
+
     at = click.option("--url", help="Where the gateway runs; by default where it would listen.")
     flags = with_settings("database_url", "bind", "port", "token")
 
@@ -169,10 +177,17 @@ def token_commands(
         help="What it allows; can be given more than once.",
     )
     @click.option("--key-prefix", default="", help="Only sessions whose keys begin so.")
+    @json_option
     @at
     @flags
     def issue(
-        name: str, scopes: tuple[str, ...], key_prefix: str, url: str | None, **given: str | None
+        name: str,
+        scopes: tuple[str, ...],
+        key_prefix: str,
+        url: str | None,
+        *,
+        as_json: bool,
+        **given: str | None,
     ) -> None:
         r"""Issue a token and print it: it is kept nowhere.
 
@@ -183,14 +198,20 @@ def token_commands(
         """
         with opened(url, given) as store:
             body = {"name": name, "scopes": list(scopes), "keyPrefix": key_prefix}
-            click.echo(store.issue(_checked(body)))
+            made = store.issue(_checked(body))
+        click.echo(json.dumps({**body, "token": made}) if as_json else made)
 
     @token.command("list")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @json_option
     @at
     @flags
-    def list_tokens(as_json: bool, url: str | None, **given: str | None) -> None:  # noqa: FBT001 - a flag of the command
-        """List all tokens there ever were; none is shown itself."""
+    def list_tokens(*, as_json: bool, url: str | None, **given: str | None) -> None:
+        r"""List all tokens there ever were; none is shown itself.
+
+        \b
+        Example:
+          sessiond token list --json
+        """
         with opened(url, given) as store:
             tokens = store.listed()
         if as_json:
@@ -201,10 +222,16 @@ def token_commands(
 
     @token.command()
     @click.argument("name_or_id")
+    @json_option
     @at
     @flags
-    def revoke(name_or_id: str, url: str | None, **given: str | None) -> None:
-        """Revoke a token, by its name or id: at once, and its open streams end."""
+    def revoke(name_or_id: str, url: str | None, *, as_json: bool, **given: str | None) -> None:
+        r"""Revoke a token, by its name or id: at once, and its open streams end.
+
+        \b
+        Example:
+          sessiond token revoke ci
+        """
         with opened(url, given) as store:
             named = [
                 each["id"]
@@ -213,7 +240,8 @@ def token_commands(
             ]
             if not named or not store.revoke(named[0]):
                 raise click.ClickException(f"There is no good token {name_or_id!r}.")
-        click.echo(f"Revoked {name_or_id}.")
+        shown = {"ok": True, "id": named[0]}
+        click.echo(json.dumps(shown) if as_json else f"Revoked {name_or_id}.")
 
     return token
 

@@ -1,7 +1,7 @@
 """The command line's ``encryption``: making the master key, and exchanging it."""
 
 import base64
-import contextlib
+import json
 import os
 import secrets
 from collections.abc import Callable
@@ -9,17 +9,20 @@ from pathlib import Path
 
 import click
 
+from web.cli_base import Decorator, Prepared, json_option
 from web.settings import Settings
 
 VAULT_SETTINGS = ("database_url", "encryption_key_file", "encryption_keys_url")
 
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
-
 
 @click.group()
 def encryption() -> None:
-    """Make and exchange the master key that encrypts the log."""
+    r"""Make and exchange the master key that encrypts the log.
+
+    \b
+    Example:
+      sessiond encryption generate master.key
+    """
 
 
 def encryption_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Group:
@@ -27,7 +30,8 @@ def encryption_commands(with_settings: Callable[..., Decorator], prepared: Prepa
 
     @encryption.command()
     @click.argument("file", type=click.Path(path_type=Path))
-    def generate(file: Path) -> None:
+    @json_option
+    def generate(file: Path, *, as_json: bool) -> None:
         r"""Write a new master key to FILE, which must not be there.
 
         Keep a copy apart from the database: without it what is encrypted is lost.
@@ -38,12 +42,14 @@ def encryption_commands(with_settings: Callable[..., Decorator], prepared: Prepa
           SESSIOND_ENCRYPTION_KEY_FILE=master.key sessiond serve
         """
         _write_new(file, secrets.token_bytes(32))
-        click.echo(f"The master key is in {file}.")
+        said = f"The master key is in {file}."
+        click.echo(json.dumps({"file": str(file)}) if as_json else said)
 
     @encryption.command()
     @click.argument("new_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @json_option
     @with_settings(*VAULT_SETTINGS)
-    def rewrap(new_file: Path, **flags: str | None) -> None:
+    def rewrap(new_file: Path, *, as_json: bool, **flags: str | None) -> None:
         r"""Wrap all streams' keys by the master key in NEW_FILE; stop the gateway before.
 
         What is encrypted stays as it is. Set encryption_key_file to the new file afterwards.
@@ -54,7 +60,8 @@ def encryption_commands(with_settings: Callable[..., Decorator], prepared: Prepa
         """
         with prepared(flags) as settings:
             count = _rewrap(settings, new_file)
-        click.echo(f"{count} keys are wrapped by the key in {new_file}.")
+        said = f"{count} keys are wrapped by the key in {new_file}."
+        click.echo(json.dumps({"keys": count}) if as_json else said)
 
     return encryption
 

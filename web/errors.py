@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 
 import falcon
@@ -10,6 +11,7 @@ import msgspec
 from actors.audit.time_travel import BeyondEndError, NeverWasError, PlaceError
 from actors.errors import Draining, SessionNotFound, TooManySessions
 from actors.log_lines import LogLines
+from actors.runs.tracing import trace_id_of
 from actors.session.rejections import ApprovalNotFound, KeyReused, QueueFull, Rejection
 from persistence.errors import CorruptLogError, ProofError, StoreUnavailableError
 
@@ -74,9 +76,11 @@ def write_problem(request: falcon.Request, response: falcon.Response, problem: P
     status = HTTPStatus(problem.status)
     response.status = f"{status.value} {status.phrase}"
     response.content_type = PROBLEM_TYPE
+    trace_id = trace_id_of(getattr(request.context, "trace", ""))
     response.data = msgspec.json.encode(
         {
             **problem.extra,
+            **({"trace_id": trace_id} if trace_id else {}),
             "error": problem.detail,
             "type": "about:blank",
             "title": status.phrase,
@@ -91,10 +95,18 @@ def write_problem(request: falcon.Request, response: falcon.Response, problem: P
 
 
 class ErrorHandler:
-    """Falcon's handler for every error; each leaves a line, without the query."""
+    """Falcon's handler for every error; each leaves a line, without the query.
 
-    def __init__(self, log_lines: LogLines) -> None:
+    ``write`` is how a problem becomes the answer.
+    """
+
+    def __init__(
+        self,
+        log_lines: LogLines,
+        write: Callable[[falcon.Request, falcon.Response, Problem], None] = write_problem,
+    ) -> None:
         self._log_lines = log_lines
+        self._write = write
 
     def __call__(
         self,
@@ -107,11 +119,14 @@ class ErrorHandler:
         if isinstance(error, falcon.HTTPMethodNotAllowed):
             error = _wrong_method(request, error)
         problem = problem_of(error)
+        trace_id = trace_id_of(getattr(request.context, "trace", ""))
+        traced = f" trace={trace_id}" if trace_id else ""
         self._log_lines.add(
-            f"[http] <-- {request.method} {request.path} {problem.status} error: {problem.detail}",
+            f"[http] <-- {request.method} {request.path} {problem.status}{traced} "
+            f"error: {problem.detail}",
             "warning",
         )
-        write_problem(request, response, problem)
+        self._write(request, response, problem)
 
 
 def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None:  # noqa: ARG001 - Falcon passes them by name

@@ -14,6 +14,7 @@ from typing import Any
 from persistence.native import patch, run_soon
 from web.metrics_files import bury, make_files
 from web.settings import Settings, SettingsError, load_settings
+from web.ui import secret  # noqa: F401 - made before the fork, so that all workers have the same
 
 
 def _load() -> Settings:
@@ -34,11 +35,13 @@ def _check(settings: Settings) -> None:
     from actors.models.base import ModelError
     from actors.models.catalog import ModelCatalog
     from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
+    from web.telemetry import check_telemetry
 
     try:
         if is_sqlite(parse_url(settings.database_url)) and settings.workers > 1:
             raise SettingsError("SQLite carries one worker: use PostgreSQL for more.")
         ModelCatalog(settings, os.environ)
+        check_telemetry(settings)
         if settings.signing_key_file is not None:
             read_keys(Path(settings.signing_key_file))
     except KeyFileError as error:

@@ -9,7 +9,16 @@ import falcon
 
 from web.errors import Problem
 from web.operations import operation_of
-from web.requests import check_length, has_body, typed_body, typed_headers, typed_query
+from web.requests import (
+    CSRF_FIELD,
+    check_length,
+    has_body,
+    read_form,
+    typed_body,
+    typed_form,
+    typed_headers,
+    typed_query,
+)
 
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -58,9 +67,14 @@ class Limits:
             bytes_max = max(bytes_max, sizes.image_body_bytes_max)
         if has_body(request):
             check_length(request, bytes_max)
-            _check_type(request)
+            if described is None or described.form is None:
+                _check_type(request)
         if described is None:
             return
+        if described.form is not None:
+            fields = read_form(request, bytes_max)
+            request.context.csrf = "".join(fields.pop(CSRF_FIELD, [])[:1])
+            request.context.form = typed_form(fields, described.form)
         if described.query is not None:
             request.context.query = typed_query(request, described.query, described.digits)
         if described.headers is not None:

@@ -51,6 +51,10 @@ class LiveConfig:
         """Make the overrides count from now on."""
         self.current = self._with(overrides)
 
+    def is_changed(self, name: str) -> bool:
+        """Tell whether a setting is another than the configured one."""
+        return bool(getattr(self.current, name) != getattr(self._configured, name))
+
     def checked(self, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Return a patch's changes by setting. Raises Problem 403 or 422, naming the path."""
         _refuse_secrets(patch, "")

@@ -75,7 +75,7 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, Json], Json]:
     types: dict[Any, None] = {ProblemDocument: None}
     for operation in operations:
         answers = [kind for each in operation.answers.values() for kind in kinds(each)]
-        wanted = (operation.body, *answers)
+        wanted = (operation.body, operation.problem, *answers)
         types.update(dict.fromkeys(each for each in wanted if isinstance(each, type)))
     schemas, components = msgspec.json.schema_components(list(types), ref_template=REF)
     return dict(zip(types, schemas, strict=True)), components
@@ -134,7 +134,8 @@ def _responses(path: str, operation: Operation, schemas: dict[Any, Json]) -> Jso
     answers = {
         str(status): _answer(status, kind, schemas) for status, kind in operation.answers.items()
     }
-    problem = {"content": {PROBLEM: {"schema": schemas[ProblemDocument]}}}
+    media_type = PROBLEM if operation.problem is None else JSON
+    problem = {"content": {media_type: {"schema": schemas[operation.problem or ProblemDocument]}}}
     for status in sorted(_problems(path, operation)):
         answers.setdefault(str(status), {"description": HTTPStatus(status).phrase, **problem})
     return answers

@@ -40,8 +40,10 @@ class Operation(Struct, frozen=True):
 
     ``scope`` is what its caller must be allowed, None for anybody. ``answers`` has a JSON type,
     a media type, None for an empty answer, or a tuple of those that a client may choose from, by
-    status; ``errors`` are the statuses of problems beside those that any operation can have.
-    With ``raw_body`` the responder reads the body itself; with ``images`` it may be larger.
+    status; ``errors`` are the statuses of problems beside those that any operation can have,
+    ``problem`` their JSON type where it isn't the problem document.
+    With ``raw_body`` the responder reads the body itself; with ``images`` it may be larger. A
+    ``form`` is a body as a page's form sends it.
     """
 
     scope: str | None
@@ -52,7 +54,9 @@ class Operation(Struct, frozen=True):
     query: type[Refusable] | None = None
     headers: type[Refusable] | None = None
     errors: tuple[int, ...] = ()
+    form: type[Refusable] | None = None
     digits: frozenset[str] = frozenset()
+    problem: type[Struct] | None = None
 
 
 def operation(
@@ -65,10 +69,22 @@ def operation(
     query: type[Refusable] | None = None,
     headers: type[Refusable] | None = None,
     errors: tuple[int, ...] = (),
+    form: type[Refusable] | None = None,
+    problem: type[Struct] | None = None,
 ) -> Callable[[Responder], Responder]:
     """Say of a responder what it asks for and answers; it finds both in the request's context."""
     described = Operation(
-        scope, answers, body, raw_body, images, query, headers, errors, _integers_of(query)
+        scope,
+        answers,
+        body,
+        raw_body,
+        images,
+        query,
+        headers,
+        errors,
+        form,
+        _integers_of(query),
+        problem,
     )
 
     def decorate(responder: Responder) -> Responder:

@@ -4,9 +4,10 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
+from urllib.parse import parse_qsl
 
 import falcon
 import msgspec
@@ -20,6 +21,9 @@ BODY_TIMEOUT_S = 10.0
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
 INTEGER_CHARACTERS_MAX = 20
+FORM_TYPE = "application/x-www-form-urlencoded"
+FORM_FIELDS_MAX = 100
+CSRF_FIELD = "csrf"
 
 _WHOLE = re.compile(r"[0-9]{1,18}")
 Wanted = TypeVar("Wanted", bound=Refusable)
@@ -92,6 +96,44 @@ def typed_object(found: dict[str, Any], wanted: type[Wanted]) -> Wanted:
         raise Problem(*(wanted.refusal or (422, f"The body can't be used: {error}"))) from error
 
 
+def read_form(request: falcon.Request, bytes_max: int) -> dict[str, list[str]]:
+    """Return a form's fields, each with its values. Raises Problem 4xx, see read_body."""
+    body = read_body(request, bytes_max)
+    if body and (request.content_type or "").partition(";")[0].strip().lower() != FORM_TYPE:
+        raise Problem(415, f"A form is sent as Content-Type: {FORM_TYPE}.")
+    fields: dict[str, list[str]] = {}
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=FORM_FIELDS_MAX,
+        )
+    except ValueError as error:
+        raise Problem(400, "The form can't be read.") from error
+    for name, value in pairs:
+        if "\x00" in value:
+            raise Problem(422, f"The field {name} can't hold U+0000.")
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+def typed_form(fields: Mapping[str, list[str]], wanted: type[Wanted]) -> Wanted:
+    """Return a form as what an operation wants; a blank field that may be missing is missing.
+
+    A field of the type list has all values of its name, any other one the last of them. Raises
+    its refusal, or Problem 422.
+    """
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(wanted):
+        values = fields.get(field.encode_name, [])
+        if get_origin(field.type) is list:
+            given[field.encode_name] = values
+        elif values and (values[-1] or field.required):
+            given[field.encode_name] = values[-1]
+    return _from_strings(given, wanted, 422)
+
+
 def typed_query(
     request: falcon.Request, wanted: type[Wanted], digits: Collection[str] = ()
 ) -> Wanted:
@@ -117,11 +159,12 @@ def typed_headers(request: falcon.Request, wanted: type[Wanted]) -> Wanted:
     return _from_strings(given, wanted)
 
 
-def _from_strings(given: dict[str, Any], wanted: type[Wanted]) -> Wanted:
+def _from_strings(given: dict[str, Any], wanted: type[Wanted], status: int = 400) -> Wanted:
     try:
         return msgspec.convert(given, wanted, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem(*(wanted.refusal or (400, f"The request can't be used: {error}"))) from error
+        refusal = wanted.refusal or (status, f"The request can't be used: {error}")
+        raise Problem(*refusal) from error
 
 
 def read_body(request: falcon.Request, bytes_max: int) -> bytes:

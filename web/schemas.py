@@ -227,7 +227,7 @@ class ShownConfig(Struct, frozen=True):
 class ProblemDocument(Struct, frozen=True):
     """What went wrong (RFC 9457); ``error`` is the same text as ``detail``.
 
-    A prompt's problem has the fields of its result too.
+    A prompt's problem has the fields of its result too; one in a trace has its id.
     """
 
     error: str
@@ -236,6 +236,7 @@ class ProblemDocument(Struct, frozen=True):
     status: int
     detail: str
     request_id: str
+    trace_id: str | UnsetType = UNSET
 
 
 class MemoryIdentity(Struct, frozen=True):

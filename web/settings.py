@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     memory_writer_tokens_max: int = Field(
         600, ge=1, description="Tokens that the model may use to say so."
     )
+    openai_endpoint: bool = Field(
+        default=False, description="Whether clients of OpenAI's API are served, below /v1."
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Secret that webhooks must prove; without one there are none."
     )
@@ -222,9 +225,36 @@ class Settings(BaseSettings):
         default=False,
         description="Whether the log keeps who read a session's words, before they are shown.",
     )
+    ui_secret: SecretStr | None = Field(
+        None,
+        description="Secret that seals the page's cookies, "
+        "where gateways on several hosts serve it.",
+    )
+    ui_session_hours: float = Field(
+        12,
+        gt=0,
+        le=720,
+        description="Time after which the page asks for the token again, in hours.",
+    )
+    otel_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="Collector that gets traces and metrics by OTLP over HTTP; without one, none.",
+    )
+    otel_service_name: str = Field(
+        "sessiond",
+        min_length=1,
+        max_length=200,
+        description="What the gateway, and its agent, is called in traces.",
+    )
+    otel_content: bool = Field(
+        default=False,
+        description="Whether traces quote prompts, answers, tools' arguments and results.",
+    )
     trusted_proxies: str = Field(
         "",
-        description="Addresses and networks of proxies whose X-Forwarded-For counts, with commas.",
+        description="Addresses and networks of proxies "
+        "whose X-Forwarded headers count, with commas.",
     )
     heartbeat_s: float = Field(
         15, gt=0, description="Silence after which a stream sends a comment, in seconds."
@@ -243,7 +273,7 @@ class Settings(BaseSettings):
         "info", description="Least severity of the lines that the process logs."
     )
 
-    @field_validator("token", "webhook_secret")
+    @field_validator("token", "webhook_secret", "ui_secret")
     @classmethod
     def _is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None:

@@ -10,6 +10,7 @@ from actors.gateway_state import STREAM as GATEWAY_STREAM
 from actors.log_lines import LogLines
 from actors.others import Questions
 from actors.ownership import Ownership, Watch
+from persistence.directory import Directory
 from persistence.engine import is_sqlite, parse_url, read_engine, side_engine, write_engine
 from persistence.event_log import EventLog, SqlEventLog
 from persistence.fail_points import log_class
@@ -72,6 +73,7 @@ class Store:
             self.raw_rows = partial(opened_rows, reader, self.vault)
             self.memories: Memories = SqlMemories(reader)
             self.tree: Tree = SqlTree(reader)
+            self.directory = Directory(reader, self.vault)
             self.log.reopen()
         except BaseException:
             self._unlock()

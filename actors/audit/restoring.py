@@ -1,6 +1,6 @@
 """An exported session, checked and made ready to be written into another log."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -12,6 +12,9 @@ from actors.session.state import SessionState
 from actors.session_actor import SNAPSHOT_EVERY_EVENTS
 from persistence.group_commit import GroupCommit
 from persistence.records import Restore, Snapshot, StoredEvent
+
+SEEN_EVENTS = 1_000
+"""After so many of them ``seen`` is told again how far it is."""
 
 
 class Restorable(Struct, frozen=True):
@@ -36,10 +39,13 @@ class Restorable(Struct, frozen=True):
         )
 
 
-def restorable(file: Path, public_keys: Sequence[str]) -> tuple[FileReport, Restorable | None]:
+def restorable(
+    file: Path, public_keys: Sequence[str], seen: Callable[[int], object] = lambda _bytes: None
+) -> tuple[FileReport, Restorable | None]:
     """Check a file and return what restores its session, None where it is damaged.
 
-    It holds all events. Raises OSError or ProofError, see check_file.
+    It holds all events. ``seen`` is told how many bytes were read, now and then.
+    Raises OSError or ProofError, see check_file.
     """
     events: list[StoredEvent] = []
     snapshots: list[Snapshot] = []
@@ -48,6 +54,8 @@ def restorable(file: Path, public_keys: Sequence[str]) -> tuple[FileReport, Rest
         events.append(event)
         if state.version % SNAPSHOT_EVERY_EVENTS == 0:
             snapshots.append(snapshot_of(state))
+        if len(events) % SEEN_EVENTS == 0:
+            seen(opened.tell())
 
     with file.open("rb") as opened:
         report, state = checked(opened, public_keys, keep)

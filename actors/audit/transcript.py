@@ -249,7 +249,10 @@ _TELL: dict[type[e.Event], Callable[[StoredEvent, Any], Entry]] = {
     e.ModelSelected: _model,
     e.SessionCreated: _noting(lambda event: f"Session {event.session_id} begins"),
     e.SessionImported: _noting(
-        lambda event: f"Recorded elsewhere, by {event.source}, as {event.original_id}"
+        lambda event: (
+            f"Recorded elsewhere, by {event.source}"
+            + (f", as {event.original_id}" if event.original_id else "")
+        )
     ),
     e.SessionRenamed: _noting(lambda event: f"Named {event.name}"),
     e.SessionReset: _noting(lambda event: f"Begun anew as session {event.session_id}"),

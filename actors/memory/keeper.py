@@ -16,6 +16,7 @@ from actors.models.base import Model, ModelError
 from actors.models.catalog import ModelCatalog
 from actors.replay import decode
 from actors.runs.conversation import EndedRun, message_of
+from actors.runs.tracing import NO_TRACER, Tracer
 from actors.session.messages import AssistantMessage, Message, UserMessage, text_of
 from actors.session.state import Run
 from actors.timers import Timers
@@ -47,6 +48,7 @@ class MemoryKeeper:
         timers: Timers,
         settings: Callable[[], MemorySettings],
         now_ms: Callable[[], int],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._service = service
         self._log = log
@@ -54,6 +56,7 @@ class MemoryKeeper:
         self._timers = timers
         self._settings = settings
         self._now_ms = now_ms
+        self._tracer = tracer
         self._ended: list[EndedRun] = []
         self._lock = threading.Lock()
 
@@ -150,7 +153,8 @@ class MemoryKeeper:
         """Ask the session's model what is worth remembering, and remember that."""
         key, run = ended.state.key, ended.run
         try:
-            model = self._models.find(ended.state.model)
+            found = self._models.find(ended.state.model)
+            model = self._tracer.run(ended.state, run).model(found)
             asked = [text for role, text, _at in texts if role == USER]
             answers = [text for role, text, _at in texts if role == ASSISTANT]
             if not model.remembers or not asked or not answers:

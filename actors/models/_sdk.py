@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from actors.models.base import Finished, ModelError, Part
+from actors.models.base import Finished, ModelError, ModelRequest, Part
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -52,6 +52,11 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def trace_headers(request: ModelRequest) -> dict[str, str] | None:
+    """Return the headers by which a provider's spans join the call's trace, where there is one."""
+    return {"traceparent": request.traceparent} if request.traceparent else None
 
 
 def without_pictures(messages: Sequence[Message]) -> list[Message]:

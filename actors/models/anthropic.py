@@ -16,6 +16,7 @@ from actors.models._sdk import (
     OpenThinking,
     OpenToolCall,
     fitting_id,
+    trace_headers,
     without_pictures,
 )
 from actors.models.base import ModelRequest, ModelStream, Part, ToolSpec
@@ -133,6 +134,7 @@ class AnthropicModel:
             thinking=thinking or omit,
             output_config=output or omit,
             stream=True,
+            extra_headers=trace_headers(request),
         )
 
     def _thinking(

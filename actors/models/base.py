@@ -28,7 +28,8 @@ class ModelRequest(Struct, frozen=True):
     where the model is left to itself; a model that can't think does without.
     ``max_output_tokens`` bounds the answer besides the model's own limit. ``recall`` is what the
     model is told of memory, right after the last user's message. ``attempt`` counts how often
-    the call was made before.
+    the call was made before. ``traceparent`` names the call's span in W3C Trace Context, for the
+    provider's own spans; "" where nobody traces.
     """
 
     messages: Sequence[Message]
@@ -38,6 +39,7 @@ class ModelRequest(Struct, frozen=True):
     max_output_tokens: int | None = None
     recall: str = ""
     attempt: int = 0
+    traceparent: str = ""
 
     @property
     def told(self) -> Sequence[Message]:

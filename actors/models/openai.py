@@ -18,6 +18,7 @@ from actors.models._sdk import (
     OpenThinking,
     OpenToolCall,
     fitting_id,
+    trace_headers,
     without_pictures,
 )
 from actors.models.base import (
@@ -136,6 +137,7 @@ class OpenAIModel:
             max_tokens=limit if limit is not None and not own else omit,
             stream=True,
             stream_options={"include_usage": True},
+            extra_headers=trace_headers(request),
         )
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from actors.feed import Committed
 from actors.runs.context import Counted, counted
 from actors.session import events as e
-from actors.session.messages import Message, ToolResultMessage
+from actors.session.messages import Message, ToolResultMessage, Usage
 from actors.session.state import Run, SessionState
 from persistence.records import Head
 
@@ -35,13 +35,22 @@ class Recent(Struct, frozen=True):
 
 
 class EndedRun(Struct, frozen=True):
-    """A run that is over: ``state`` is the session's just before, ``recent`` what was said."""
+    """A run that is over: ``state`` is the session's just before, ``recent`` what was said.
+
+    ``end`` is the event that ended it, ``usage`` all that its model calls took until then.
+    """
 
     head: Head
     state: SessionState
     run: Run
     recent: Recent
-    completed: bool
+    end: e.Event
+    usage: Usage
+
+    @property
+    def completed(self) -> bool:
+        """Tell whether the model stopped by itself."""
+        return isinstance(self.end, e.RunCompleted)
 
 
 class Conversation:

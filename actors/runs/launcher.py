@@ -17,6 +17,7 @@ from actors.runs.model_call import ModelCaller, RetrySettings
 from actors.runs.run_worker import RunLimits, RunWorker
 from actors.runs.system_prompt import system_prompt
 from actors.runs.tool_calls import ToolCaller
+from actors.runs.tracing import NO_TRACER, RunTrace, Tracer
 from actors.runs.transcript import Transcript
 from actors.session.commands import Compaction
 from actors.session.messages import Message, Usage
@@ -58,6 +59,7 @@ class RunLauncher:
         timers: Timers,
         settings: Callable[[], RunSettings],
         new_id: Callable[[], str],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self.models = models
         self._log = log
@@ -66,6 +68,7 @@ class RunLauncher:
         self._timers = timers
         self._settings = settings
         self._new_id = new_id
+        self._tracer = tracer
         self._compactor = Compactor(self._price)
 
     def start(
@@ -81,11 +84,12 @@ class RunLauncher:
         settings = self._settings()
         link = RunLink(session, state.run.prompt_id, now_ms)
         tools = self._toolbox.for_session(state.key, state.workspace_id)
+        trace = self._tracer.run(state, state.run)
         worker = RunWorker(
             link,
-            _Brief(self, head, state, recent, tools),
+            _Brief(self, head, state, recent, tools, trace),
             ModelCaller(link, self._timers, settings, self._price),
-            ToolCaller(link, tools, state.approvals, self._timers, self._new_id),
+            ToolCaller(link, tools, state.approvals, self._timers, self._new_id, trace),
             self._compactor,
             settings,
         )
@@ -93,7 +97,8 @@ class RunLauncher:
         return worker
 
     def run_ended(self, ended: EndedRun) -> None:
-        """Have the run remembered; does not block."""
+        """Have the run remembered, and its span told; does not block."""
+        self._tracer.run_ended(ended, self.models.resolve(ended.state.model))
         self._memory.run_ended(ended)
 
     def compact(self, head: Head, state: SessionState) -> Compaction | None:
@@ -152,6 +157,7 @@ class _Brief:
         state: SessionState,
         recent: Recent,
         tools: SessionTools,
+        trace: RunTrace,
     ) -> None:
         assert state.run is not None
         self.turn = max(1, state.run.turn)
@@ -162,9 +168,10 @@ class _Brief:
         self._state = state
         self._recent = recent
         self._tools = tools
+        self._trace = trace
 
     def model(self) -> Model:
-        return self._launcher.models.find(self._state.model)
+        return self._trace.model(self._launcher.models.find(self._state.model))
 
     def transcript(self, model: Model) -> Transcript:
         return self._launcher.transcript(self._head, self._state, self._recent, model)

@@ -10,6 +10,7 @@ from actors.runs.conversation import result_of
 from actors.runs.link import NumberedResult, Reported, RunLink, RunOver
 from actors.runs.progress import ToolProgress
 from actors.runs.results import bounded, failure_of
+from actors.runs.tracing import NO_TRACE, RunTrace
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.messages import Text, ToolCall
@@ -44,12 +45,14 @@ class ToolCaller:
         approvals: Sequence[Approval],
         timers: Timers,
         new_id: Callable[[], str],
+        trace: RunTrace = NO_TRACE,
     ) -> None:
         self._link = link
         self._tools = tools
         self._approvals: Mapping[str, Approval] = {each.tool_call_id: each for each in approvals}
         self._timers = timers
         self._new_id = new_id
+        self._trace = trace
 
     def use(self, calls: Sequence[ToolCall]) -> list[NumberedResult]:
         """Return the results, in the calls' order, once all of them are durable.
@@ -126,7 +129,9 @@ class ToolCaller:
             return numbered
         if tool is None:
             return self._complete(call, "error", said(planned.problem))
-        result = bounded(self._run(tool, call), self._tools.limits)
+        with self._trace.tool(call) as span:
+            result = bounded(self._run(tool, call, span.traceparent), self._tools.limits)
+            span.done(result)
         return self._complete(call, "error" if result.is_error else "ok", result)
 
     def _complete(self, call: ToolCall, outcome: str, result: ToolResult) -> NumberedResult:
@@ -151,7 +156,7 @@ class ToolCaller:
             if isinstance(event, e.ToolCompleted)
         ]
 
-    def _run(self, tool: Tool, call: ToolCall) -> ToolResult:
+    def _run(self, tool: Tool, call: ToolCall, traceparent: str) -> ToolResult:
         """Run the tool on a thread of its own; what does not end in time is left to itself."""
         cancellation, finished = Cancellation(), threading.Event()
         results: list[ToolResult] = []
@@ -164,6 +169,7 @@ class ToolCaller:
             cancellation,
             progress.add,
             self._tools.limits,
+            traceparent,
         )
 
         def work() -> None:

@@ -166,6 +166,14 @@ class ImportSession(Command, frozen=True):
     recorded: tuple[Recorded, ...]
 
 
+class BeginFrom(Command, frozen=True):
+    """Begin with messages that a client has. Rejected with SessionExists when not empty."""
+
+    session_id: str
+    source: str
+    messages: tuple[Message, ...]
+
+
 class ForkSource(Struct, frozen=True):
     """Where a session was when another one was made of it; ``hash`` is that event's, in hex."""
 

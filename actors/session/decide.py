@@ -157,6 +157,12 @@ def _import_session(command: c.ImportSession, state: SessionState) -> Events:
     return (*created, imported, *[_rebased(event, before) for event in command.recorded])
 
 
+def _begin_from(command: c.BeginFrom, state: SessionState) -> Events:
+    recorded = tuple([e.MessageCompleted(message) for message in command.messages])
+    imported = c.ImportSession(command.at, command.session_id, command.source, "", recorded)
+    return _import_session(imported, state)
+
+
 def _rebased(event: c.Recorded, before: int) -> c.Recorded:
     if isinstance(event, e.ContextCompacted):
         return replace(event, first_kept_seq=event.first_kept_seq + before)
@@ -215,6 +221,7 @@ _DECIDE: dict[type[c.Command], Callable[[Any, SessionState], Events]] = {
     c.EraseSession: _erase_session,
     c.SelectModel: _select_model,
     c.ImportSession: _import_session,
+    c.BeginFrom: _begin_from,
     c.AbortRun: _abort_run,
     c.InterruptRun: interrupt_run,
     c.ContinueRun: continue_run,

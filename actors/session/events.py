@@ -24,13 +24,15 @@ class Request(Struct, frozen=True, gc=False, omit_defaults=True):
     """The request that an event came with: part of the payload, so that it can be erased.
 
     ``token`` is the token's public id, ``address`` where the request came from, ``agent`` what
-    sent it, by its own words.
+    sent it, by its own words. ``trace`` is the W3C traceparent that came with it, or the trace's
+    id alone where the trace began here.
     """
 
     id: str
     token: str = ""
     address: str = ""
     agent: str = ""
+    trace: str = ""
 
 
 class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -376,6 +378,9 @@ class ToolCompleted(Event, frozen=True):
 EVENT_TYPES: tuple[type[Event], ...] = tuple(
     [each for each in Event.__subclasses__() if each is not Erased]
 )
+
+RUN_ENDS = (RunCompleted, RunFailed, RunAborted, RunInterrupted)
+"""The events of which each run has exactly one, once it is over."""
 
 Events = tuple[Event, ...]
 

@@ -126,7 +126,13 @@ def _context_compacted(state: SessionState, event: e.ContextCompacted) -> Sessio
 def _prompt_queued(state: SessionState, event: e.PromptQueued) -> SessionState:
     version = state.version + 1
     queued = QueuedPrompt(
-        event.prompt_id, event.text, version, event.source, event.principal, event.images
+        event.prompt_id,
+        event.text,
+        version,
+        event.source,
+        event.principal,
+        event.images,
+        "" if event.request is None else event.request.trace,
     )
     return replace(
         state,
@@ -169,11 +175,12 @@ def _prompt_cancelled(state: SessionState, event: e.PromptCancelled) -> SessionS
 
 def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
     version = state.version + 1
-    source, principal, seq = "", "", version
+    source, principal, seq, trace = "", "", version, ""
     left = []
     for prompt in state.queue:
         if prompt.prompt_id == event.prompt_id:
             source, principal, seq = prompt.source, prompt.principal, prompt.seq
+            trace = prompt.trace
         else:
             left.append(prompt)
     return replace(
@@ -181,7 +188,7 @@ def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
         version=version,
         last_active_at=event.at,
         queue=tuple(left),
-        run=Run(event.prompt_id, source, principal, event.at, version, seq),
+        run=Run(event.prompt_id, source, principal, event.at, version, seq, trace=trace),
         run_usage=Usage(),
         turn_usage=Usage(),
     )

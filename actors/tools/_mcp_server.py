@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from actors.tools.base import ToolLimits, ToolResult
 if TYPE_CHECKING:
     from mcp import Client
     from mcp.client.session import IncomingMessage
+    from mcp_types import RequestParamsMeta
 
 ERROR_CHARACTERS_MAX = 300
 PAGES_MAX = 20
@@ -33,6 +34,14 @@ class OwnTool(Struct, frozen=True):
 
     name: str
     spec: ToolSpec
+
+
+class OwnCall(Struct, frozen=True):
+    """A call of a server's tool by its name there; ``traceparent`` is "" where nobody traces."""
+
+    name: str
+    arguments: dict[str, Any]
+    traceparent: str = ""
 
 
 class McpServer:
@@ -63,9 +72,7 @@ class McpServer:
         finally:
             self._set("closed", ())
 
-    async def call(
-        self, name: str, arguments: dict[str, Any], limits: ToolLimits, report: Report
-    ) -> ToolResult:
+    async def call(self, call: OwnCall, limits: ToolLimits, report: Report) -> ToolResult:
         """Make a call; whatever goes wrong with it is a result that a model can read."""
         from mcp import MCPError
 
@@ -73,7 +80,7 @@ class McpServer:
         self._calls += 1
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._call(name, arguments, limits, report)
+                return await self._call(call, limits, report)
         except TimeoutError:
             return failed(
                 f"The MCP server {server} did not answer within {timeout_s:g} seconds; "
@@ -88,9 +95,7 @@ class McpServer:
         finally:
             self._calls -= 1
 
-    async def _call(
-        self, name: str, arguments: dict[str, Any], limits: ToolLimits, report: Report
-    ) -> ToolResult:
+    async def _call(self, call: OwnCall, limits: ToolLimits, report: Report) -> ToolResult:
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             of_total = "" if total is None else f" of {total:g}"
             report(f"{message or f'{progress:g}{of_total}'}\n")
@@ -101,7 +106,9 @@ class McpServer:
         if self._client is None:
             status = self.status
             return failed(f"The MCP server {status.name} is {status.state}. {status.error}")
-        result = await self._client.call_tool(name, arguments, progress_callback=tell)
+        result = await self._client.call_tool(
+            call.name, call.arguments, progress_callback=tell, meta=_meta_of(call)
+        )
         return result_of(result, limits)
 
     async def _stay_connected(self) -> None:
@@ -229,6 +236,13 @@ class McpServer:
         if tools != self.tools:
             self.tools = tools
             self._tell()
+
+
+def _meta_of(call: OwnCall) -> "RequestParamsMeta | None":
+    """Return what a call carries besides its arguments: its trace, as MCP has it (SEP-414)."""
+    if not call.traceparent:
+        return None
+    return cast("RequestParamsMeta", {"traceparent": call.traceparent})  # an open map
 
 
 def _answer_of(code: int, message: str) -> str:

@@ -85,7 +85,8 @@ class ToolContext(Struct, frozen=True):
     """Where and for whom a tool runs.
 
     ``workspace`` is the only folder that it may reach; it exists. ``report`` takes output as it
-    comes, for those who watch; it does not block.
+    comes, for those who watch; it does not block. ``traceparent`` names the call's span in W3C
+    Trace Context, for what the tool asks elsewhere; "" where nobody traces.
     """
 
     workspace: Path
@@ -95,6 +96,7 @@ class ToolContext(Struct, frozen=True):
     cancellation: Cancellation
     report: Callable[[str], None]
     limits: ToolLimits = ToolLimits()
+    traceparent: str = ""
 
 
 class Tool(Protocol):

@@ -11,7 +11,7 @@ from actors.models.base import ToolSpec
 from actors.tools._mcp_config import McpLimits, McpServerSettings, McpState, McpStatus
 from actors.tools._mcp_content import BETWEEN
 from actors.tools._mcp_loop import NativeLoop
-from actors.tools._mcp_server import McpServer, OwnTool
+from actors.tools._mcp_server import McpServer, OwnCall, OwnTool
 from actors.tools.base import Effect, Tool, ToolContext, ToolResult
 from actors.tools.schema import ToolConfigError
 
@@ -39,7 +39,8 @@ class McpTool:
 
     def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
         """See Tool.run; what goes wrong at the server is an error result."""
-        work = partial(self._server.call, self._name, arguments, context.limits)
+        call = OwnCall(self._name, arguments, context.traceparent)
+        work = partial(self._server.call, call, context.limits)
         timeout_s = self._server.settings.tool_timeout_s + ANSWER_EXTRA_S
         return self._loop.call(work, context, timeout_s)
 

@@ -29,7 +29,9 @@ DEADLINE_S = 1_800
 def test_no_request_breaks_the_gateway_or_is_answered_against_the_document(
     open_gateway: OpenGateway,
 ) -> None:
-    with open_gateway(token=TOKEN, webhook_secret="hook", demo_delay_ms=0) as gateway:
+    with open_gateway(
+        token=TOKEN, webhook_secret="hook", openai_endpoint=True, demo_delay_ms=0
+    ) as gateway:
         excluded = [word for path in ENDLESS for word in ("--exclude-path", path)]
         done = subprocess.run(
             [

@@ -1,12 +1,7 @@
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -25,9 +20,9 @@ from tests.acceptance.gateway import (
     until,
     words,
 )
+from tests.node_packages import installed
 
 SCRIPTS = Path(__file__).with_name("node")
-INSTALL_DEADLINE_S = 180
 DELAY_MS = 20
 DELTAS = 60
 QUEUE_MAX = 2
@@ -48,29 +43,8 @@ Script = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """Install the npm packages of node/package-lock.json once, beside this Python."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are needed")
-    lock = hashlib.sha256((SCRIPTS / "package-lock.json").read_bytes()).hexdigest()[:12]
-    folder = Path(sys.prefix) / f"node-{lock}"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=sys.prefix) as temporary:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(SCRIPTS / name, temporary)
-            installed = subprocess.run(
-                ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=temporary,
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_DEADLINE_S,
-                check=False,
-            )
-            if installed.returncode != 0:
-                pytest.skip(f"npm ci failed: {installed.stderr.strip().splitlines()[-1:]}")
-            with suppress(OSError):  # another run was faster
-                shutil.copytree(temporary, f"{folder}.{os.getpid()}")
-                Path(f"{folder}.{os.getpid()}").rename(folder)
-    return folder
+    """Return the npm packages of node/package-lock.json."""
+    return installed(SCRIPTS)
 
 
 @pytest.fixture(scope="module")

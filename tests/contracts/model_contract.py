@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actors.models.base import (
     Finished,
@@ -107,6 +108,11 @@ class ModelCase:
 
 class ModelContract(ModelCase):
     """What is said and what comes of it."""
+
+    @pytest.mark.parametrize("trace", ["", f"00-{'a' * 32}-{'b' * 16}-01"])
+    def test_a_calls_trace_goes_on_at_the_provider(self, server: ModelServer, trace: str) -> None:
+        sent = self.sent(server, replace(HELLO, traceparent=trace))
+        assert sent.headers.get("traceparent", "") == trace
 
     def test_the_sdk_is_imported_on_first_use(self) -> None:
         absent = f"not {{'{self.provider}', 'httpx2'}} & sys.modules.keys()"

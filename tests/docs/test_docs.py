@@ -13,6 +13,7 @@ from actors.session.codec import SESSION_EVENTS
 from web.app import ROUTES
 from web.resources.openapi import OPENAPI_PATH
 from web.settings import ENV_PREFIX, Settings
+from web.ui.routes import UI_ROUTES
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -47,6 +48,11 @@ def test_every_route_is_documented_and_every_documented_route_exists() -> None:
         re.findall(r"\| `(?:GET|POST|PATCH|DELETE) ([^`]+)` \|", text_of("docs/http.md"))
     )
     assert documented == routes
+
+
+def test_every_path_of_the_page_is_documented_and_every_documented_one_exists() -> None:
+    paths = {path for path, _resource in UI_ROUTES}
+    assert set(re.findall(r"`(/ui(?:/[^` ]*)?)`", text_of("docs/ui.md"))) == paths
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)

@@ -31,6 +31,10 @@ def made() -> Any:
         return json.dumps(dict(os.environ))
 
     @server.tool()
+    def trace(ctx: Context) -> str:
+        return str((ctx.request_context.meta or {}).get("traceparent"))
+
+    @server.tool()
     def pid() -> str:
         return str(os.getpid())
 

@@ -77,6 +77,7 @@ def call(
     cancellation: Cancellation | None = None,
     report: Callable[[str], None] = lambda _: None,
     limits: ToolLimits | None = None,
+    traceparent: str = "",
 ) -> ToolResult:
     context = ToolContext(
         Path(),
@@ -86,6 +87,7 @@ def call(
         cancellation or Cancellation(),
         report,
         limits or ToolLimits(),
+        traceparent,
     )
     return tool_of(servers, name).run(arguments or {}, context)
 
@@ -139,6 +141,11 @@ def test_a_call_is_answered_and_its_progress_reported(modern: McpServers) -> Non
     result = call(modern, "test__add", {"a": 1, "b": 2}, report=reports.append)
     assert result == ToolResult((Text("3"),), {"result": 3})
     assert reports == ["half of it\n"]
+
+
+@pytest.mark.parametrize("sent", ["", f"00-{'a' * 32}-{'b' * 16}-01"])
+def test_a_calls_trace_goes_on_at_the_server(modern: McpServers, sent: str) -> None:
+    assert call(modern, "test__trace", traceparent=sent).content == (Text(sent or "None"),)
 
 
 def test_reports_come_on_the_thread_that_made_the_call(modern: McpServers) -> None:

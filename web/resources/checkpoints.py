@@ -148,7 +148,7 @@ class CheckpointsResource(Resource):
     @operation(AUDIT, {200: SignedNow}, errors=(409,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Sign where all streams end now; where none has moved, show the latest checkpoint."""
-        _refuse_bound(request)
+        refuse_bound(request)
         checkpoints = self._gateway.checkpoints
         signed = checkpoints.sign_now(**asked(request))
         latest = checkpoints.latest()
@@ -187,7 +187,7 @@ class CosignaturesResource(Resource):
     @operation(AUDIT, {200: Cosigned}, body=CosignatureBody, errors=(404, 409))
     def on_post(self, request: falcon.Request, response: falcon.Response, size: str) -> None:
         """Keep a witness's signature with a checkpoint, once; one that is none is 422."""
-        _refuse_bound(request)
+        refuse_bound(request)
         gateway, body = self._gateway, request.context.body
         keys = [notes.parse_verifier_key(each) for each in gateway.settings.witnesses]
         line = body.signature.rstrip("\n")
@@ -286,7 +286,7 @@ def _no_checkpoint(size: str) -> Problem:
     )
 
 
-def _refuse_bound(request: falcon.Request) -> None:
+def refuse_bound(request: falcon.Request) -> None:
     """Refuse a token that is for some sessions only what concerns them all."""
     prefix = request.context.access.key_prefix
     if prefix:

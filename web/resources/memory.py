@@ -30,8 +30,10 @@ from web.tokens import Access
 MASK = "••••••••"
 
 
-class _MemoryResource(Resource):
-    def _identity(self, request: falcon.Request, session_key: object, *, there: bool) -> Identity:
+class MemoryResource(Resource):
+    """What resources share that show or change a memory."""
+
+    def identity_of(self, request: falcon.Request, session_key: object, *, there: bool) -> Identity:
         """Return whose memory is meant, once what its last run writes is there.
 
         ``there``: the session must exist. Raises SessionNotFound for one that the token may not
@@ -48,13 +50,13 @@ class _MemoryResource(Resource):
         return self._gateway.memory.identity(key)
 
 
-class MemoryStatusResource(_MemoryResource):
+class MemoryStatusResource(MemoryResource):
     """GET /memory/status."""
 
     @operation(READ, {200: MemoryStatusAnswer}, query=MemoryQuery, errors=(404,))
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with how much is remembered, and for whom."""
-        identity = self._identity(request, request.context.query.session_key, there=True)
+        identity = self.identity_of(request, request.context.query.session_key, there=True)
         enabled = self._gateway.memory.enabled
         counts = self._gateway.memory.counts(identity)
         status = MemoryStatus(
@@ -72,20 +74,20 @@ class MemoryStatusResource(_MemoryResource):
         response.data = body_of(MemoryStatusAnswer(status))
 
 
-class CoreMemoriesResource(_MemoryResource):
+class CoreMemoriesResource(MemoryResource):
     """GET /memory/core."""
 
     @operation(READ, {200: CoreMemories}, query=MemoryQuery, errors=(404,))
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the memories that a model is told every time."""
-        identity = self._identity(request, request.context.query.session_key, there=True)
+        identity = self.identity_of(request, request.context.query.session_key, there=True)
         self._gateway.record_access(request, "memory.core", request.context.query.session_key)
         rows = self._gateway.memory.core(identity)
         access: Access = request.context.access
-        response.data = body_of(CoreMemories([_record(row, access) for row in rows]))
+        response.data = body_of(CoreMemories([shown_memory(row, access) for row in rows]))
 
 
-class MemorySearchResource(_MemoryResource):
+class MemorySearchResource(MemoryResource):
     """POST /memory/search."""
 
     @operation(READ, {200: FoundMemories}, body=MemorySearchBody, errors=(404,))
@@ -94,24 +96,24 @@ class MemorySearchResource(_MemoryResource):
         body: MemorySearchBody = request.context.body
         query = body.query if isinstance(body.query, str) else ""
         hits: list[Hit] = []
-        identity = self._identity(request, body.session_key, there=False)
+        identity = self.identity_of(request, body.session_key, there=False)
         session_key = body.session_key if isinstance(body.session_key, str) else None
         self._gateway.record_access(request, "memory.search", session_key)
         if self._gateway.memory.enabled:
             query = one_line(query)
             secrets = request.context.access.may(ADMIN)
             hits = self._gateway.memory.search(identity, query, body.count, secrets=secrets)
-        response.data = body_of(FoundMemories(query, [_found(hit) for hit in hits]))
+        response.data = body_of(FoundMemories(query, [found_memory(hit) for hit in hits]))
 
 
-class RememberResource(_MemoryResource):
+class RememberResource(MemoryResource):
     """POST /memory/remember."""
 
     @operation(PROMPT, {200: Remembered}, body=RememberBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Remember something; what has the same key is superseded."""
         body: RememberBody = request.context.body
-        identity = self._identity(request, body.session_key, there=False)
+        identity = self.identity_of(request, body.session_key, there=False)
         record = None
         if self._gateway.memory.enabled:
             bucket, kind, key = (
@@ -124,18 +126,18 @@ class RememberResource(_MemoryResource):
             command = Remember(
                 at, body.content, bucket, kind, key, session_key=origin, **asked(request)
             )
-            record = _record(self._gateway.memory.remember(identity, command), access)
+            record = shown_memory(self._gateway.memory.remember(identity, command), access)
         response.data = body_of(Remembered(ok=True, memory=record))
 
 
-class ForgetResource(_MemoryResource):
+class ForgetResource(MemoryResource):
     """POST /memory/forget."""
 
     @operation(PROMPT, {200: Forgotten}, body=ForgetBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Forget a memory; the log keeps that it was there."""
         body: ForgetBody = request.context.body
-        identity = self._identity(request, body.session_key, there=False)
+        identity = self.identity_of(request, body.session_key, there=False)
         forgotten = False
         if self._gateway.memory.enabled:
             command = Forget(
@@ -148,20 +150,21 @@ class ForgetResource(_MemoryResource):
         response.data = body_of(Forgotten(ok=True, forgotten=forgotten))
 
 
-class RebuildResource(_MemoryResource):
+class RebuildResource(MemoryResource):
     """POST /memory/rebuild."""
 
     @operation(ADMIN, {200: Rebuilt}, body=RebuildBody, errors=(404,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Make all rows anew from the log, after checking it."""
-        identity = self._identity(request, request.context.body.session_key, there=False)
+        identity = self.identity_of(request, request.context.body.session_key, there=False)
         counts = self._gateway.memory.rebuild(identity)
         response.data = body_of(
             Rebuilt(ok=True, memory_rows=counts.memory_rows, episode_rows=counts.episode_rows)
         )
 
 
-def _record(row: MemoryRow, access: Access) -> MemoryRecord:
+def shown_memory(row: MemoryRow, access: Access) -> MemoryRecord:
+    """Return what is told of a memory; of a secret's content nothing, but to who may see it."""
     key, content = row.key, row.content
     if row.kind == SECRET and not access.may(ADMIN):
         key = MASK if key == key_of(content) else key
@@ -179,7 +182,8 @@ def _record(row: MemoryRow, access: Access) -> MemoryRecord:
     )
 
 
-def _found(hit: Hit) -> FoundMemory:
+def found_memory(hit: Hit) -> FoundMemory:
+    """Return what is told of what was found."""
     if isinstance(hit, MemoryHit):
         memory = hit.row
         return FoundMemory(

@@ -17,7 +17,9 @@ from actors.models.catalog import ConfiguredModel, ModelCatalog
 from actors.registry import SessionRegistry
 from actors.runs.conversation import EndedRun
 from actors.runs.launcher import RunLauncher, RunMemory
+from actors.runs.tracing import NO_TRACER, Tracer
 from actors.session import commands as c
+from actors.session.events import Request
 from actors.session.messages import Message
 from actors.session.state import Run
 from actors.tail import Tail
@@ -65,6 +67,7 @@ class World:
         tools: Sequence[Tool] = (),
         rules: Sequence[ToolRule] = (),
         folder: Path = Path("there is none"),
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self.log = log or InMemoryEventLog()
         self.settings = settings or WorldSettings()
@@ -87,6 +90,7 @@ class World:
             self.timers,
             lambda: self.settings,
             lambda: f"id{next(self._ids)}",
+            tracer,
         )
         self.registry = SessionRegistry(
             self.log,
@@ -96,9 +100,17 @@ class World:
             LogLines(lambda: False),
             lambda: self.settings,
             owner=owner,
+            observers=[tracer.committed],
         )
 
-    def prompt(self, key: str, text: str, queue_max: int = 8, principal: str = "tester") -> "Watch":
+    def prompt(
+        self,
+        key: str,
+        text: str,
+        queue_max: int = 8,
+        principal: str = "tester",
+        request: Request | None = None,
+    ) -> "Watch":
         prompt_id = f"p{next(self._ids)}"
         command = c.QueuePrompt(
             self.registry.now_ms(),
@@ -108,6 +120,7 @@ class World:
             "test",
             queue_max,
             principal=principal,
+            request=request,
         )
         _, reader = self.registry.prompt(key, command)
         return Watch(prompt_id, Tail(self.log, key, reader))

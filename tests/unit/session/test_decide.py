@@ -221,6 +221,17 @@ def test_an_import_over_a_conversation_is_rejected() -> None:
     )
 
 
+def test_a_session_begins_with_what_a_client_has_unless_it_has_begun() -> None:
+    messages = (UserMessage((Text("hi"),), 1), AssistantMessage((Text("ho"),), 2))
+    begin = c.BeginFrom(4, "s1", "openai", messages)
+    Given().when(begin).then(
+        e.SessionCreated("s1", 4),
+        e.SessionImported("openai", "", 4),
+        *map(e.MessageCompleted, messages),
+    )
+    Given(*RUNNING).when(begin).then_rejected(SessionExists, "already has messages")
+
+
 def keyed(name: str, text: str, key: str) -> c.QueuePrompt:
     return c.QueuePrompt(3, "s1", name, text, "messages", 8, idempotency_key=key)
 

@@ -1,0 +1,146 @@
+"""What docs/clients shows runs as it stands there, against one gateway."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from tests.acceptance.gateway import ExecutedGateway, RunningGateway, text_of
+from tests.acceptance.test_ai_sdk import packages
+from web.openai_api.inputs import OpenAIHeaders
+from web.openai_api.resources import OPENAI_ROUTES
+
+__all__ = ["packages"]
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / "docs/clients"
+ENDLESS_S = "1"
+CURL_TIMED_OUT = 28
+DEADLINE_S = 30
+
+
+def blocks(name: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (CLIENTS / name).read_text(), re.S)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with ExecutedGateway(tmp_path_factory.mktemp("clients"), openai_endpoint=True) as running:
+        yield running
+
+
+def pointed(text: str, gateway: RunningGateway) -> str:
+    return text.replace("localhost:8787", f"127.0.0.1:{gateway.port}")
+
+
+def run(
+    command: list[str], *, folder: Path | None = None, ends: tuple[int, ...] = (0,), text: str = ""
+) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        input=text,
+        env={name: value for name, value in os.environ.items() if name != "OPENAI_BASE_URL"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode in ends, done.stderr
+    return done.stdout
+
+
+def curl(lines: str, gateway: RunningGateway) -> list[str]:
+    """Run the lines; a stream that never ends is cut off after a while."""
+    joined = pointed(lines.replace("\\\n", ""), gateway)
+    commands = [each for each in joined.splitlines() if each.startswith("curl ")]
+    return [
+        run(
+            ["bash", "-c", each.replace("curl", f"curl -sS --max-time {ENDLESS_S}", 1)],
+            ends=(0, CURL_TIMED_OUT),
+        )
+        for each in commands
+    ]
+
+
+def test_curl(gateway: RunningGateway) -> None:
+    own, openais = blocks("curl.md", "sh")
+    answered, streamed, events, steered, aborted, history = curl(own, gateway)
+    assert '"response":"hello there"' in answered
+    assert streamed.endswith("data: [DONE]\n\n")
+    assert "id: 1\n" in events
+    assert '"sessionKey":"demo"' in steered
+    assert '"ok":' in aborted
+    assert "hello there" in history
+    models, completed, response = curl(openais, gateway)
+    assert '"id":"sessiond"' in models
+    assert '"content":"hello again"' in completed
+    assert "event: response.completed\n" in response
+
+
+def test_the_openai_sdk(gateway: RunningGateway) -> None:
+    chat, responses, repeated = blocks("openai-sdk.md", "python")
+
+    def shown(script: str) -> str:
+        return run([sys.executable, "-"], text=pointed(script, gateway))
+
+    assert re.fullmatch(r"hello there\nand how are you\n\d+ tokens\n", shown(chat))
+    assert shown(responses) == "which number was it\n"
+    assert shown(repeated) == "count me once\n"
+    history: Any = gateway.get("/sessions/demo:once/history").body["messages"]
+    assert [text_of(each) for each in history] == ["count me once"] * 2
+
+
+@pytest.fixture
+def module_folder(packages: Path, tmp_path: Path) -> Path:
+    """A folder where Node finds the packages that pages take."""
+    modules = tmp_path / "node_modules"
+    modules.mkdir()
+    for name, installed in (("ai", "ai6"), ("eventsource", "eventsource")):
+        (modules / name).symlink_to((packages / "node_modules" / installed).resolve())
+    return tmp_path
+
+
+def node(script: str, gateway: RunningGateway, folder: Path) -> str:
+    (folder / "shown.mjs").write_text(pointed(script, gateway))
+    return run(["node", "--no-warnings", "shown.mjs"], folder=folder)
+
+
+def test_event_source(gateway: RunningGateway, module_folder: Path) -> None:
+    gateway.post("/sessions/demo/reset", {})
+    gateway.post("/sessions/demo/messages", {"text": "hello there"})
+    script = blocks("eventsource.md", "js")[0]
+    assert re.search(r"hello there\n\d+: hello there\n", node(script, gateway, module_folder))
+
+
+def test_the_ai_sdk(gateway: RunningGateway, module_folder: Path) -> None:
+    (script,) = blocks("ai-sdk.md", "js")
+    assert node(script, gateway, module_folder) == "hello from the AI SDK\n"
+
+
+def test_librechat_sends_what_chooses_a_session() -> None:
+    (text,) = blocks("librechat.md", "yaml")
+    (endpoint,) = yaml.safe_load(text)["endpoints"]["custom"]
+    headers = {each.encode_name for each in msgspec.structs.fields(OpenAIHeaders)}
+    assert set(endpoint["headers"]) <= headers
+    assert endpoint["models"]["default"] == ["sessiond"]
+    assert endpoint["baseURL"].endswith("/v1")
+
+
+def test_every_client_is_in_the_list_of_clients() -> None:
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (CLIENTS / "README.md").read_text()))
+    assert listed == {each.name for each in CLIENTS.glob("*.md")} - {"README.md"}
+
+
+def test_every_route_of_openais_api_is_documented() -> None:
+    text = (ROOT / "docs/openai.md").read_text()
+    assert set(re.findall(r"\| `(?:GET|POST) ([^`]+)` \|", text)) == {
+        path for path, _resource in OPENAI_ROUTES
+    }

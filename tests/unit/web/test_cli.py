@@ -1,0 +1,70 @@
+"""The tree of commands: quick to list, each with examples and with JSON."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from web.cli import COMMANDS, main
+
+WITHOUT_JSON = {"serve", "chat", "completion"}
+"""They run on, are for people, or print a script."""
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield " ".join((*path, name)), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+TREE = dict(commands(main))
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_help_shows_an_example_of_the_command_itself(name: str) -> None:
+    shown = CliRunner().invoke(main, [*name.split(), "--help"]).output
+    assert f"  sessiond {name}" in shown or f"sessiond {name}" in shown.partition("Example")[2]
+    assert "Example" in shown
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_whatever_a_command_says_it_says_as_json_too(name: str) -> None:
+    command = TREE[name]
+    if isinstance(command, click.Group) or name in WITHOUT_JSON:
+        return
+    assert "--json" in {option for each in command.params for option in each.opts}
+
+
+def test_help_lists_every_command_and_loads_none() -> None:
+    script = (
+        "import sys; from web.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([each for each in sys.modules if each.startswith(('web.', 'msgspec', 'pydantic'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    shown = done.stdout
+    assert shown.endswith("['web.cli']\n")
+    for name, lazy in COMMANDS.items():
+        assert f"{name} " in shown
+        assert lazy.summary in shown
+
+
+def test_shells_complete_commands() -> None:
+    printed = CliRunner().invoke(main, ["completion", "bash"]).output
+    assert "complete -o nosort -F _sessiond_completion sessiond" in printed
+    shells = {"bash": "plain,chat", "zsh": "plain\nchat", "fish": "plain,chat"}
+    for shell, found in shells.items():
+        environment = {
+            "_SESSIOND_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": "sessiond cha",
+            "COMP_CWORD": "cha" if shell == "fish" else "1",
+        }
+        assert found in CliRunner().invoke(main, [], prog_name="sessiond", env=environment).output
+        assert CliRunner().invoke(main, ["completion", shell]).exit_code == 0

@@ -1,0 +1,27 @@
+"""The command line's ``completion``: what has a shell complete the others."""
+
+import click
+from click.shell_completion import get_completion_class
+
+SHELLS = ("bash", "zsh", "fish")
+PROGRAM = "sessiond"
+VARIABLE = "_SESSIOND_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    r"""Print what completes commands in a shell.
+
+    \b
+    Examples:
+      eval "$(sessiond completion bash)"                                # in ~/.bashrc
+      eval "$(sessiond completion zsh)"                                 # in ~/.zshrc
+      sessiond completion fish > ~/.config/fish/completions/sessiond.fish
+    """
+    from web.cli import main
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    script = kind(main, {}, PROGRAM, VARIABLE)
+    click.echo(script.source_template % script.source_vars())

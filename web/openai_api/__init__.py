@@ -1,0 +1,1 @@
+"""The endpoint for clients of OpenAI's API: chat completions, responses, models."""

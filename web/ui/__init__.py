@@ -1,0 +1,1 @@
+"""The operator's page: rendered here, without a build, and without a script of its own inside."""
