@@ -15,7 +15,7 @@ WITHOUT_JSON = {"serve", "chat", "completion"}
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    for name, command in sorted(group.commands.items()):
         yield " ".join((*path, name)), command
         if isinstance(command, click.Group):
             yield from commands(command, *path, name)
