@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.audit.keys import SigningKey
-from actors.audit.signing import Signer
+from actors.audit.signing.keys import SigningKey
+from actors.audit.signing.signer import Signer
 from actors.gateway_state import UsedKey, UseSigningKey
 from actors.timers import now_ms
 from benchmarks._measure import (

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from actors.audit.whole_log import Workers, here, settle_collector, verify_all
+from actors.audit.verifying.whole_log import Workers, here, settle_collector, verify_all
 from benchmarks._measure import Figures, Result, alternate, at_least, repetitions_of
 from benchmarks._store import Builder, open_log, temporary_folder, url_of
 from benchmarks.replay import prompt

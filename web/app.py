@@ -180,7 +180,7 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
             gateway.registry.now_ms,
             lambda: gateway.settings.ui_session_hours,
         ),
-        Authentication(gateway.tokens, webhooks, gateway.refresh),
+        Authentication(gateway.tokens, webhooks, gateway.admin.refresh),
         Limits(lambda: gateway.settings),
         PageForms(),
     ]

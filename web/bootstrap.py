@@ -7,42 +7,28 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import Any
 
 import falcon
 
 from actors.audit import access
-from actors.audit.erasing import Eraser
+from actors.audit.erasing.eraser import Eraser
+from actors.audit.erasing.retention import Retention
+from actors.audit.exporting.restoring import Restorable, restore_into
 from actors.audit.recorder import Recorder
-from actors.audit.restoring import Restorable, restore_into
-from actors.audit.retention import Retention
 from actors.audit.watch import LogWatch
-from actors.gateway_actor import GatewayActor, Loaded, Refresh
-from actors.gateway_state import (
-    STREAM,
-    GatewayState,
-    IssueToken,
-    PatchConfig,
-    RevokeToken,
-    Token,
-    UsedKey,
-)
 from actors.log_lines import LogLines, LogLinesHandler
 from actors.memory.keeper import MemoryKeeper
 from actors.memory.service import MemoryService
 from actors.models.catalog import ModelCatalog
-from actors.registry import ASK_TIMEOUT_S, SessionRegistry
+from actors.registry import SessionRegistry
 from actors.runs.launcher import RunLauncher
 from actors.runs.tracing import NO_TRACER
-from actors.session.commands import Command
-from actors.session.events import Request
 from actors.timers import Timers, now_ms
 from persistence.errors import ConflictError
 from persistence.group_commit import Outcomes
 from persistence.records import Append, Write
+from web.administration import Administration
 from web.asked import query_of, request_of
-from web.inputs import TokenBody
 from web.live_config import LiveConfig
 from web.metrics import Metrics, process_metrics
 from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
@@ -50,7 +36,7 @@ from web.signing import make_signer, start_signing
 from web.slots import Slots
 from web.store import Store
 from web.telemetry import make_telemetry
-from web.tokens import Tokens, new_token
+from web.tokens import Tokens
 from web.tooling import Tooling
 
 SETTLE_TIMEOUT_S = 2.0
@@ -67,7 +53,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.config = LiveConfig(settings)
-        models = ModelCatalog(settings, os.environ)
+        self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
         self.tooling = Tooling(settings, lambda: self.settings)
         self.metrics = process_metrics()
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -92,39 +78,11 @@ class Gateway:
             self.log, self._store.memories, self._store.shared_writer, lambda: self.settings, now_ms
         )
         self._telemetry = make_telemetry(settings, owner)
-        tracer = self._telemetry.tracer
-        launcher = RunLauncher(
-            self.log,
-            models,
-            MemoryKeeper(
-                self.memory, self.log, models, self.timers, lambda: self.settings, now_ms, tracer
-            ),
-            self.tooling.toolbox,
-            self.timers,
-            lambda: self.settings,
-            lambda: str(uuid.uuid4()),
-            tracer,
+        self.registry = self._make_registry(ModelCatalog(settings, os.environ))
+        self.admin = Administration(
+            self.log, self._store.shared_writer, self.config, self.tokens, shared=self.shared
         )
-        self.registry = SessionRegistry(
-            self.log,
-            self._store.writer,
-            launcher,
-            self.timers,
-            self.log_lines,
-            lambda: self.settings,
-            owner=owner,
-            others=self._store.ownership,
-            now_ms=now_ms,
-            observers=[
-                self.metrics.committed,
-                *([] if tracer is NO_TRACER else [tracer.committed]),
-            ],
-            took_over=self.metrics.takeover,
-        )
-        self.tokens = Tokens(None if settings.token is None else settings.token.get_secret_value())
         self._access = Recorder(self._store.shared_writer, access.STREAM, access.CODEC)
-        self._state = GatewayState()
-        self._actor = GatewayActor.start(self.log, self._store.shared_writer, self._install)
         self.eraser = Eraser(
             self.log,
             self.registry,
@@ -135,16 +93,53 @@ class Gateway:
             shared=self.shared,
         )
         self.retention = Retention(
-            self.log, self.eraser, lambda: self.settings, lambda: self._state, self._ask, now_ms
+            self.log,
+            self.eraser,
+            lambda: self.settings,
+            lambda: self.admin.state,
+            self.admin.ask,
+            now_ms,
         )
         self.checkpoints = make_signer(
-            settings, self._store, lambda: self._state.signing_keys, self._ask
+            settings, self._store, lambda: self.admin.signing_keys, self.admin.ask
         )
         self.streams = Slots(_streams_max(settings))
-        self._row = 0
         self.ready = False
         self._stopping = threading.Lock()
         self._stopped = False
+
+    def _make_registry(self, models: ModelCatalog) -> SessionRegistry:
+        tracer = self._telemetry.tracer
+        keeper = MemoryKeeper(
+            self.memory, self.log, models, self.timers, lambda: self.settings, now_ms, tracer
+        )
+        launcher = RunLauncher(
+            self.log,
+            models,
+            keeper,
+            self.tooling.toolbox,
+            self.timers,
+            lambda: self.settings,
+            lambda: str(uuid.uuid4()),
+            tracer,
+        )
+        traced = () if tracer is NO_TRACER else (tracer.committed,)
+        return SessionRegistry(
+            self.log,
+            self._store.writer,
+            launcher,
+            self.timers,
+            self.log_lines,
+            lambda: self.settings,
+            owner=self.owner,
+            others=self._store.ownership,
+            now_ms=now_ms,
+            observers=[self.metrics.committed, *traced],
+            took_over=self.metrics.takeover,
+        )
+
+    def _look(self, rows: Sequence[int] | None) -> None:
+        self.admin.look(rows)  # the store tells of it, and is there first
 
     @property
     def storage_path(self) -> str | None:
@@ -161,39 +156,6 @@ class Gateway:
         """Return the settings as they are now."""
         return self.config.current
 
-    def patch_config(
-        self, changes: dict[str, Any], principal: str, request: Request | None = None
-    ) -> None:
-        """Change settings, durably. Raises PersistenceError."""
-        at = self.registry.now_ms()
-        self._ask(PatchConfig(at, changes, principal=principal, request=request))
-
-    def issue_token(
-        self, wanted: TokenBody, principal: str, request: Request | None = None
-    ) -> tuple[str, Token]:
-        """Issue a token, durably; return its text, kept nowhere, and what is kept of it.
-
-        Raises NameTaken or PersistenceError.
-        """
-        token_id, text = new_token()
-        command = IssueToken(
-            self.registry.now_ms(),
-            token_id,
-            wanted.name,
-            sha256(text.encode()).hexdigest(),
-            tuple(dict.fromkeys(wanted.scopes)),
-            wanted.key_prefix,
-            principal=principal,
-            request=request,
-        )
-        self._ask(command)
-        return text, self.tokens.issued(token_id)
-
-    def revoke_token(self, token_id: str, principal: str, request: Request | None = None) -> bool:
-        """Revoke a token, durably; tell whether it was good. Raises PersistenceError."""
-        at = self.registry.now_ms()
-        return self._ask(RevokeToken(at, token_id, principal=principal, request=request))
-
     def restore(self, found: Restorable, principal: str) -> None:
         """Write a session as it was in another log, durably, and that it comes from there.
 
@@ -202,7 +164,7 @@ class Gateway:
         stream_id = found.restore.stream_id
         if self.log.head(stream_id) is not None:
             raise ConflictError(f"{stream_id} is in the log already")
-        self._ask(found.command(self.registry.now_ms(), principal))  # before it is there
+        self.admin.ask(found.command(now_ms(), principal))  # before it is there
         restore_into(self._store.shared_writer, found)
 
     def record_access(self, request: falcon.Request, resource: str, key: str | None = None) -> None:
@@ -211,25 +173,13 @@ class Gateway:
         It is durable when this returns. Raises StoreUnavailableError: then nothing may be shown.
         """
         if self.settings.audit_reads:
-            at, query = self.registry.now_ms(), query_of(request)
+            at, query = now_ms(), query_of(request)
             read = access.AccessRead(resource, at, key or "", query, request=request_of(request))
             self._access.record(read, request.context.access.principal)
 
-    @property
-    def signing_keys(self) -> Sequence[UsedKey]:
-        """Return all keys that ever signed a checkpoint, the newest last."""
-        return self._state.signing_keys
-
-    def load(self) -> None:
-        """Wait for the settings and tokens that the log holds. Raises PersistenceError."""
-        self._ask(Loaded())
-        head = self.log.head(STREAM)
-        assert head is not None
-        self._row = head.row
-
     def start(self) -> None:
         """Load what has work to carry on with, and take requests. Raises SettingsError."""
-        self.load()
+        self.admin.load()
         if not self.tokens.required and not is_loopback(self.settings.bind):
             raise SettingsError(
                 f"Without a token the gateway serves loopback only, not {self.settings.bind}: "
@@ -251,11 +201,6 @@ class Gateway:
             self.registry.models.default.model_id,
         )
 
-    def _install(self, state: GatewayState) -> None:
-        self._state = state
-        self.config.install(state.overrides)
-        self.tokens.install(state.tokens)
-
     def _show_gauges(self) -> None:
         ownership = self._store.ownership
         self.metrics.refresh(
@@ -267,20 +212,6 @@ class Gateway:
         )
         if ownership is not None:
             self.metrics.lease_age(ownership.lease_age_s)
-
-    def refresh(self) -> None:
-        """Take in the settings and tokens that other processes have changed."""
-        if self._store.ownership is not None:
-            self._ask(Refresh())
-
-    def _look(self, rows: Sequence[int] | None) -> None:
-        """Take in what others may have changed, where these streams have gone on."""
-        if rows is None or self._row in rows:
-            self._actor.tell(Refresh())
-
-    def _ask(self, command: Command | Loaded | Refresh) -> bool:
-        changed: bool = self._actor.ask(command, block=True, timeout=ASK_TIMEOUT_S)
-        return changed
 
     def stop(self, grace_s: float | None = None) -> None:
         """Drain: let runs end, interrupt the rest, end the streams, write everything.

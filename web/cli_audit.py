@@ -19,7 +19,7 @@ from web.cli_export import key_texts, reading, reading_bar
 from web.settings import Settings
 
 if TYPE_CHECKING:
-    from actors.audit.verifier import LogVerifier, Outcome
+    from actors.audit.verifying.verifier import LogVerifier, Outcome
     from persistence.raw_rows import RawRows
 
 SOUND, DAMAGED, UNCHECKED = 0, 1, 2
@@ -123,8 +123,8 @@ def _could_not_check() -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(settings: Settings, public_keys: Sequence[str], jobs: int) -> Iterator["LogVerifier"]:
     """Yield what verifies the settings' log."""
-    from actors.audit.notes import parse_verifier_keys
-    from actors.audit.verifier import LogVerifier
+    from actors.audit.signing.notes import parse_verifier_keys
+    from actors.audit.verifying.verifier import LogVerifier
     from persistence.engine import parse_url, read_engine
     from persistence.tree import SqlTree
 
@@ -216,7 +216,7 @@ def _counted(count: int, what: str) -> str:
 
 def _finish_file(file: Path, public_keys: Sequence[str], *, as_json: bool) -> NoReturn:
     """Check an exported file, print what was found and end."""
-    from actors.audit.exported import checked
+    from actors.audit.exporting.file_check import checked
 
     with reading_bar(file, "Verifying") as seen, file.open("rb") as opened:
         told = itertools.count()

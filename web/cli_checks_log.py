@@ -149,7 +149,7 @@ def check_keys(settings: Settings) -> Findings:
 
 
 def _signing(settings: Settings) -> Finding:
-    from actors.audit.keys import KeyFileError, read_keys
+    from actors.audit.signing.keys import KeyFileError, read_keys
     from web.signing import key_path
 
     path = key_path(settings)

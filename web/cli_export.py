@@ -15,9 +15,9 @@ from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
 from web.settings import Settings
 
 if TYPE_CHECKING:
-    from actors.audit.checkpoints import Checkpoints
-    from actors.audit.exporting import Exported, Seen
-    from actors.audit.restoring import Restorable
+    from actors.audit.exporting.restoring import Restorable
+    from actors.audit.exporting.writing import Exported, Seen
+    from actors.audit.signing.checkpoints import Checkpoints
     from persistence.event_log import EventLog
 
 FORMATS = ("jsonl", "cloudevents", "markdown", "html")
@@ -63,7 +63,7 @@ def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
           sessiond export web:main --output session.jsonl
           sessiond export web:main --format html --output session.html
         """
-        from actors.audit.exporting import export_of
+        from actors.audit.exporting.writing import export_of
 
         if as_json and output is None:
             raise click.UsageError("With --json name the file: --output FILE.")
@@ -108,7 +108,7 @@ def import_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
         Example:
           sessiond import session.jsonl
         """
-        from actors.audit.restoring import restorable
+        from actors.audit.exporting.restoring import restorable
         from web.keys import checked_key
 
         with prepared(flags) as settings:
@@ -136,7 +136,7 @@ def reading(settings: Settings) -> Iterator[tuple["EventLog", "Checkpoints"]]:
 
     Raises PersistenceError.
     """
-    from actors.audit.checkpoints import Checkpoints
+    from actors.audit.signing.checkpoints import Checkpoints
     from persistence.engine import is_sqlite, parse_url, read_engine, write_engine
     from persistence.errors import StoreUnavailableError
     from persistence.event_log import SqlEventLog
@@ -171,9 +171,9 @@ def reading_bar(file: Path, label: str) -> Iterator[Callable[[int], object]]:
 
 def file_chunks(log: "EventLog", exported: "Exported", form: str, seen: "Seen") -> Iterator[bytes]:
     """Yield a file in small parts. Raises PersistenceError or ErasedMeanwhileError."""
-    from actors.audit.export_format import FORMATS as WITH_PROOF
-    from actors.audit.exporting import export_lines
-    from actors.audit.transcripts import transcript
+    from actors.audit.exporting.file_format import FORMATS as WITH_PROOF
+    from actors.audit.exporting.transcripts import transcript
+    from actors.audit.exporting.writing import export_lines
 
     if form in WITH_PROOF:
         yield from export_lines(log, exported, WITH_PROOF[form], seen)
@@ -194,7 +194,7 @@ def sign_now(settings: Settings) -> None:
             "without --sign."
         ) from error
     try:
-        gateway.load()
+        gateway.admin.load()
         gateway.checkpoints.sign_now(PRINCIPAL)
     finally:
         gateway.stop(grace_s=0)
@@ -219,7 +219,7 @@ def restored(settings: Settings, found: "Restorable") -> None:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    from actors.audit.exporting import ErasedMeanwhileError
+    from actors.audit.exporting.writing import ErasedMeanwhileError
     from actors.errors import SessionNotFound
 
     try:

@@ -16,7 +16,7 @@ from web.operations import AUDIT
 from web.settings import Settings
 
 if TYPE_CHECKING:
-    from actors.audit.keys import SigningKey
+    from actors.audit.signing.keys import SigningKey
     from actors.gateway_state import UsedKey
 
 KEY_SETTINGS = ("database_url", "signing_key_file", "log_origin")
@@ -49,7 +49,7 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
         Example:
           sessiond keys generate --signing-key-file /etc/sessiond/signing.key
         """
-        from actors.audit.keys import generate as make
+        from actors.audit.signing.keys import generate as make
 
         with prepared(flags) as settings:
             make(path := _path(settings))
@@ -66,7 +66,7 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
         Example:
           sessiond keys public > log.pub && sessiond verify web:main --public-key log.pub
         """
-        from actors.audit.keys import read_keys
+        from actors.audit.signing.keys import read_keys
 
         with prepared(flags) as settings:
             _show_key(_verifier_keys(settings, read_keys(_path(settings)))[0], as_json=as_json)
@@ -106,7 +106,7 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
         Example:
           sessiond keys rotate && sessiond checkpoint
         """
-        from actors.audit import keys as files
+        from actors.audit.signing import keys as files
 
         with prepared(flags) as settings:
             path, origin = _path(settings), _known_origin(settings)
@@ -124,7 +124,7 @@ def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -
         Example:
           sessiond keys retire
         """
-        from actors.audit import keys as files
+        from actors.audit.signing import keys as files
 
         with prepared(flags) as settings:
             _check_rotated(settings)
@@ -189,7 +189,7 @@ def _sign_stopped(settings: Settings, *, rebuild: bool) -> tuple[str, bool]:
 
     gateway = Gateway(settings)
     try:
-        gateway.load()
+        gateway.admin.load()
         if rebuild:
             count = gateway.checkpoints.rebuild()
             click.echo(f"{count} leaves were missing and are there again.", err=True)
@@ -221,7 +221,7 @@ def _verifier_keys(settings: Settings, signing: Sequence["SigningKey"]) -> list[
 
 def _known_origin(settings: Settings) -> str:
     """Return what the log is called, empty before its first key. Raises PersistenceError."""
-    from actors.audit.signing import origin_of
+    from actors.audit.signing.signer import origin_of
 
     return settings.log_origin or origin_of("", _known(settings))
 
@@ -242,7 +242,7 @@ def _known(settings: Settings) -> Sequence["UsedKey"]:
 
 def _check_rotated(settings: Settings) -> None:
     """Refuse to retire a key before the log has its successor's introduction by it."""
-    from actors.audit.keys import read_keys
+    from actors.audit.signing.keys import read_keys
 
     current = _verifier_keys(settings, read_keys(_path(settings)))[0]
     if current not in {each.verifier_key for each in _known(settings)}:

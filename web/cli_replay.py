@@ -16,8 +16,8 @@ from web.cli_base import Decorator, Prepared
 from web.settings import Settings
 
 if TYPE_CHECKING:
-    from actors.audit.replaying import Pace, Playback
-    from actors.audit.time_travel import Place
+    from actors.audit.travel.places import Place
+    from actors.audit.travel.replaying import Pace, Playback
     from actors.session.state import SessionState
     from persistence.records import StoredEvent
 
@@ -66,7 +66,7 @@ def replay_command(with_settings: Callable[..., Decorator], prepared: Prepared) 
 
 
 def _pace(speed: str, gap_max_s: float) -> "Pace":
-    from actors.audit.replaying import Pace, speed_of
+    from actors.audit.travel.replaying import Pace, speed_of
 
     return Pace(speed_of(speed), max(0.0, gap_max_s))
 
@@ -76,7 +76,7 @@ def _rows(
     settings: Settings, url: str | None, key: str, start: str | None, end: str | None
 ) -> Iterator[tuple[Iterator["StoredEvent"], "SessionState"]]:
     """Yield the events to play, and the state before them."""
-    from actors.audit.time_travel import place_of
+    from actors.audit.travel.places import place_of
     from actors.session.state import SessionState
 
     first, last = (None if each is None else place_of(each) for each in (start, end))
@@ -93,7 +93,7 @@ def _rows(
 def _stored(
     settings: Settings, key: str, first: "Place | None", last: "Place | None"
 ) -> Iterator[tuple[Iterator["StoredEvent"], "SessionState"]]:
-    from actors.audit.time_travel import seq_at
+    from actors.audit.travel.places import seq_at
     from actors.errors import SessionNotFound
     from actors.replay import state_at, stream_of
     from web.cli_export import reading
@@ -113,7 +113,7 @@ def _stored(
 @contextlib.contextmanager
 def _asked(url: str, token: str | None, key: str) -> Iterator[Iterator["StoredEvent"]]:
     """Yield the events of a running gateway's raw log."""
-    from actors.audit.lines import decode_line
+    from actors.audit.exporting.lines import decode_line
 
     address = f"{url.rstrip('/')}/sessions/{quote(key)}/log"
     request = urllib.request.Request(address)  # noqa: S310 - what the user names
@@ -155,7 +155,7 @@ def _between(
 
 def _play(rows: Iterator["StoredEvent"], state: "SessionState", pace: "Pace", *, raw: bool) -> None:
     """Write the events to the standard output as they are due; Ctrl-C ends it at once."""
-    from actors.audit.replaying import Playback
+    from actors.audit.travel.replaying import Playback
 
     playback = Playback(rows, state, pace)
     try:
@@ -169,7 +169,7 @@ def _play(rows: Iterator["StoredEvent"], state: "SessionState", pace: "Pace", *,
 
 
 def _write_lines(playback: "Playback", key: str) -> None:
-    from actors.audit.lines import encode_line
+    from actors.audit.exporting.lines import encode_line
     from actors.replay import stream_of
 
     for batch in playback.batches(CALL_TIMEOUT_S):
@@ -190,9 +190,9 @@ def _draw(playback: "Playback") -> None:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    from actors.audit.lines import LineError
-    from actors.audit.replaying import SpeedError
-    from actors.audit.time_travel import BeyondEndError, PlaceError
+    from actors.audit.exporting.lines import LineError
+    from actors.audit.travel.places import BeyondEndError, PlaceError
+    from actors.audit.travel.replaying import SpeedError
     from actors.errors import SessionNotFound
 
     try:

@@ -93,12 +93,12 @@ class StoppedGateway:
         from web.bootstrap import Gateway
 
         self._gateway = Gateway(settings)
-        self._gateway.load()
+        self._gateway.admin.load()
         self._principal = principal
 
     def issue(self, wanted: "TokenBody") -> str:
         """See TokenStore.issue."""
-        text, _token = self._gateway.issue_token(wanted, self._principal)
+        text, _token = self._gateway.admin.issue_token(wanted, self._principal)
         return text
 
     def listed(self) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ class StoppedGateway:
 
     def revoke(self, token_id: str) -> bool:
         """See TokenStore.revoke."""
-        return self._gateway.revoke_token(token_id, self._principal)
+        return self._gateway.admin.revoke_token(token_id, self._principal)
 
     def close(self) -> None:
         """Let the next process have the database."""

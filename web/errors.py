@@ -8,7 +8,7 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
-from actors.audit.time_travel import BeyondEndError, NeverWasError, PlaceError
+from actors.audit.travel.places import BeyondEndError, NeverWasError, PlaceError
 from actors.errors import Draining, SessionNotFound, TooManySessions
 from actors.log_lines import LogLines
 from actors.runs.tracing import trace_id_of

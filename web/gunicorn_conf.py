@@ -31,7 +31,7 @@ if settings.worker_class == "gevent":
 
 def _check(settings: Settings) -> None:
     """End with one line when a worker could not start with these settings."""
-    from actors.audit.keys import KeyFileError, read_keys
+    from actors.audit.signing.keys import KeyFileError, read_keys
     from actors.models.base import ModelError
     from actors.models.catalog import ModelCatalog
     from persistence.engine import DatabaseUrlError, is_sqlite, parse_url

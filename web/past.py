@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import falcon
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from actors.audit.replaying import GAP_MAX_S, Pace, SpeedError, speed_of
-from actors.audit.time_travel import state_as_of
+from actors.audit.travel.places import state_as_of
+from actors.audit.travel.replaying import GAP_MAX_S, Pace, SpeedError, speed_of
 from actors.errors import SessionNotFound
 from actors.replay import stream_of
 from actors.session.state import SessionState

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Encoder
 from msgspec.structs import astuple
 
-from actors.audit.lines import EventLine, line_of
+from actors.audit.exporting.lines import EventLine, line_of
 from actors.audit.watch import Watcher
 from persistence.event_log import EventLog
 from persistence.native import give_way

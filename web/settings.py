@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from actors.audit.notes import COSIGNATURE, check_name, parse_verifier_key
+from actors.audit.signing.notes import COSIGNATURE, check_name, parse_verifier_key
 from persistence.errors import ProofError
 from web.addresses import networks_of
 from web.configured import (

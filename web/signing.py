@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from actors.audit import keys
-from actors.audit.signing import Signer
+from actors.audit.signing import keys
+from actors.audit.signing.signer import Signer
 from actors.gateway_state import UsedKey, UseSigningKey
 from actors.timers import Timers, now_ms
 from persistence.engine import is_sqlite, parse_url

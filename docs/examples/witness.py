@@ -20,8 +20,8 @@ from typing import Any
 
 import click
 
-from actors.audit import notes
-from actors.audit.keys import SigningKey, read_or_generate
+from actors.audit.signing import notes
+from actors.audit.signing.keys import SigningKey, read_or_generate
 from persistence.errors import ProofError
 from persistence.merkle import EMPTY_ROOT, verify_consistency
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from actors.audit import notes
-from actors.audit.keys import read_keys
-from actors.audit.proofs import StreamProof, check_proof
+from actors.audit.signing import notes
+from actors.audit.signing.keys import read_keys
+from actors.audit.signing.proofs import StreamProof, check_proof
 from persistence.errors import ProofError
 from persistence.merkle import verify_consistency
 from tests.acceptance.conftest import OpenGateway

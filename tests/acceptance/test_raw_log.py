@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.audit.lines import decode_line
+from actors.audit.exporting.lines import decode_line
 from tests.acceptance.asking import AGENT, AGENT_HEADER, TOKEN, ask, get, headers_of, open_log
 from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import (

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from actors.audit.readable import shown
+from actors.audit.exporting.readable import shown
 from actors.replay import CODEC, entry_of, snapshot_of, stream_of
 from actors.session import events as e
 from actors.session.evolve import evolve

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from actors.audit.keys import generate
+from actors.audit.signing.keys import generate
 from tests.acceptance.asking import AGENT, AGENT_HEADER, TOKEN, ask, get, headers_of
 from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import RunningGateway, until, words

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from actors.audit.anchoring import Finding, check_tables, compare
-from actors.audit.events import STREAM
+from actors.audit.signing.anchoring import Finding, check_tables, compare
+from actors.audit.signing.events import STREAM
 from persistence import chain
 from persistence.engine import is_sqlite, parse_url, read_engine, write_engine
 from persistence.errors import ProofError

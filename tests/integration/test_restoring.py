@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from actors.audit.export_format import FORMATS
-from actors.audit.exporting import ErasedMeanwhileError, Exported, export_lines
-from actors.audit.restoring import Restorable, restorable, restore_into
-from actors.audit.verification import verify_stream
+from actors.audit.exporting.file_format import FORMATS
+from actors.audit.exporting.restoring import Restorable, restorable, restore_into
+from actors.audit.exporting.writing import ErasedMeanwhileError, Exported, export_lines
+from actors.audit.verifying.verification import verify_stream
 from actors.pi_import import parse_pi_session
 from actors.replay import entry_of, state_at, stream_of
 from actors.session import commands as c

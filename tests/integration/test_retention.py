@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.audit.retention import DAY_MS, DELTAS, Retention
+from actors.audit.erasing.retention import DAY_MS, DELTAS, Retention
 from actors.gateway_state import CODEC, STREAM, DeltasErased, EraseDeltas, GatewayState
 from actors.gateway_state import decide as decide_gateway
 from actors.gateway_state import evolve as evolve_gateway
@@ -37,8 +37,8 @@ def run_later(client: Client, days: float) -> None:
         gateway.log,
         gateway.eraser,
         lambda: gateway.settings,
-        lambda: gateway._state,
-        gateway._ask,
+        lambda: gateway.admin.state,
+        gateway.admin.ask,
         lambda: now_ms() + int(days * DAY_MS),
     ).run()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from actors.audit.verification import verify_row
-from actors.audit.whole_log import checked_by, here, verify_all
+from actors.audit.verifying.verification import verify_row
+from actors.audit.verifying.whole_log import checked_by, here, verify_all
 from persistence.engine import read_engine, write_engine
 from persistence.event_log import SqlEventLog
 from persistence.raw_checks import strays
@@ -35,7 +35,7 @@ NOT_FOUND = {
 Nothing of what was said depends on either. On SQLite no position can be changed unnoticed, as they
 have no gaps. On PostgreSQL the row says that it was written again; who edits the file of the
 database itself can move an event between its neighbours unnoticed. A tail that is cut off together
-with its head row is told by a signed checkpoint alone (tests of actors/audit/anchoring.py).
+with its head row is told by a signed checkpoint alone (tests of actors/audit/signing/anchoring.py).
 """
 
 

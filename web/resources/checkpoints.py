@@ -7,9 +7,9 @@ from typing import Annotated
 import falcon
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from actors.audit import notes
-from actors.audit.proofs import SignedCheckpoint
-from actors.audit.signing import check_rotation
+from actors.audit.signing import notes
+from actors.audit.signing.proofs import SignedCheckpoint
+from actors.audit.signing.signer import check_rotation
 from actors.errors import SessionNotFound
 from actors.gateway_state import UsedKey
 from actors.replay import stream_of
@@ -232,7 +232,7 @@ class ProofResource(Resource):
         proof = gateway.checkpoints.proof(stream)
         if proof is None:
             raise Problem(404, "No checkpoint has this session yet: POST /audit/checkpoints.")
-        gateway.refresh()
+        gateway.admin.refresh()
         leaf = ProvenLeaf(proof.index, proof.version, proof.hash.hex())
         shown = SessionProof(
             key,
@@ -240,7 +240,7 @@ class ProofResource(Resource):
             proof.checkpoint,
             leaf,
             [each.hex() for each in proof.inclusion],
-            [each.verifier_key for each in gateway.signing_keys],
+            [each.verifier_key for each in gateway.admin.signing_keys],
         )
         response.data = body_of(shown)
 
@@ -251,8 +251,8 @@ class KeysResource(Resource):
     @operation(AUDIT, {200: KeyList})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the keys that checkpoints are verified by."""
-        self._gateway.refresh()
-        shown = [shown_key(each) for each in self._gateway.signing_keys]
+        self._gateway.admin.refresh()
+        shown = [shown_key(each) for each in self._gateway.admin.signing_keys]
         response.data = body_of(KeyList(shown, list(self._gateway.settings.witnesses)))
 
 

@@ -16,7 +16,7 @@ class ConfigResource(Resource):
     @operation(ADMIN, {200: ShownConfig})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the settings as they are now, without any secret."""
-        self._gateway.refresh()
+        self._gateway.admin.refresh()
         model = self._gateway.registry.models.default
         shown = self._gateway.config.shown(f"{model.provider}/{model.model_id}")
         response.data = body_of(ShownConfig(shown))
@@ -27,7 +27,7 @@ class ConfigResource(Resource):
         patch = read_object(request, self._gateway.settings.body_bytes_max)
         changes = self._gateway.config.checked(patch)
         if changes:
-            self._gateway.patch_config(changes, **asked(request))
+            self._gateway.admin.patch_config(changes, **asked(request))
         response.data = body_of(Ok(ok=True))
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import falcon
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from actors.audit.erasing import Asker, Receipt
-from actors.audit.survey import past_of, read
+from actors.audit.erasing.eraser import Asker, Receipt
+from actors.audit.erasing.survey import past_of, read
 from actors.errors import SessionNotFound
 from actors.replay import stream_of
 from actors.session import commands as c

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import falcon
 
-from actors.audit.export_format import FORMATS
-from actors.audit.exporting import Exported, export_lines, export_of
-from actors.audit.transcript_html import content_policy
-from actors.audit.transcripts import transcript
+from actors.audit.exporting.file_format import FORMATS
+from actors.audit.exporting.transcript_html import content_policy
+from actors.audit.exporting.transcripts import transcript
+from actors.audit.exporting.writing import Exported, export_lines, export_of
 from web.bootstrap import Gateway
 from web.operations import AUDIT, Refusable, operation
 from web.resources.base import Resource

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import falcon
 
-from actors.audit.replaying import Playback
-from actors.audit.run_list import find_run, last_run
-from actors.audit.time_travel import place_of, seq_at
+from actors.audit.travel.places import place_of, seq_at
+from actors.audit.travel.replaying import Playback
+from actors.audit.travel.run_list import find_run, last_run
 from actors.feed import FeedClosedError
 from actors.replay import state_at
 from persistence.records import Head

@@ -7,10 +7,10 @@ import falcon
 import msgspec
 from msgspec import UNSET
 
-from actors.audit.diffing import Side, happened, parting
-from actors.audit.forking import Forked, ask_again, fork
-from actors.audit.run_list import RunEntry, find_run, newest_runs, prompt_of
-from actors.audit.time_travel import place_of, seq_at, state_as_of
+from actors.audit.travel.diffing import Side, happened, parting
+from actors.audit.travel.forking import Forked, ask_again, fork
+from actors.audit.travel.places import place_of, seq_at, state_as_of
+from actors.audit.travel.run_list import RunEntry, find_run, newest_runs, prompt_of
 from actors.replay import state_at
 from actors.session.events import PromptQueued
 from actors.session.record_events import SessionForked

@@ -17,13 +17,13 @@ class TokensResource(Resource):
     @operation(ADMIN, {200: TokenList})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with all tokens there ever were, none of them in clear."""
-        self._gateway.refresh()
+        self._gateway.admin.refresh()
         response.data = body_of(TokenList([shown(each) for each in self._gateway.tokens.named]))
 
     @operation(ADMIN, {201: NewToken}, body=TokenBody, errors=(409,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue a token; the answer is the only place where it is ever shown."""
-        text, token = self._gateway.issue_token(request.context.body, **asked(request))
+        text, token = self._gateway.admin.issue_token(request.context.body, **asked(request))
         response.status = falcon.HTTP_201
         response.data = body_of(NewToken(ok=True, token=text, issued=shown(token)))
 
@@ -34,7 +34,7 @@ class TokenResource(Resource):
     @operation(ADMIN, {200: Ok})
     def on_delete(self, request: falcon.Request, response: falcon.Response, token_id: str) -> None:
         """Revoke a token by its id: at once, and its open streams end."""
-        revoked = self._gateway.revoke_token(token_id, **asked(request))
+        revoked = self._gateway.admin.revoke_token(token_id, **asked(request))
         response.data = body_of(Ok(ok=revoked))
 
 

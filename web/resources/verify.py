@@ -3,8 +3,8 @@
 import falcon
 from msgspec import Struct
 
-from actors.audit.notes import parse_verifier_key
-from actors.audit.vouching import Verified, verify_vouched
+from actors.audit.signing.notes import parse_verifier_key
+from actors.audit.verifying.vouching import Verified, verify_vouched
 from actors.errors import SessionNotFound
 from actors.replay import stream_of
 from persistence.native import give_way
@@ -96,7 +96,7 @@ class VerifyResource(Resource):
 
     def _verified(self, stream_id: str, query: VerifyQuery) -> Verified | None:
         gateway = self._gateway
-        keys = [parse_verifier_key(each.verifier_key) for each in gateway.signing_keys]
+        keys = [parse_verifier_key(each.verifier_key) for each in gateway.admin.signing_keys]
         with gateway.raw_rows() as raw:
             return verify_vouched(
                 raw,

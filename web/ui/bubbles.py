@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from actors.audit.readable import data_url, shown
+from actors.audit.exporting.readable import data_url, shown
 from actors.replay import decode
 from actors.runs.conversation import message_of
 from actors.session.messages import (

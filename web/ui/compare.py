@@ -3,9 +3,9 @@
 import falcon
 from msgspec import Struct
 
-from actors.audit.diffing import Side, parting
-from actors.audit.run_list import OUTCOMES, newest_runs
-from actors.audit.time_travel import event_at
+from actors.audit.travel.diffing import Side, parting
+from actors.audit.travel.places import event_at
+from actors.audit.travel.run_list import OUTCOMES, newest_runs
 from actors.errors import SessionNotFound
 from actors.replay import unhurried
 from actors.session.events import RunStarted

@@ -36,7 +36,7 @@ class ConfigPage(Page):
     @operation(ADMIN, {200: HTML})
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the settings, without any secret."""
-        self._gateway.refresh()
+        self._gateway.admin.refresh()
         model = self._gateway.registry.models.default
         rows = [self._row(path, name) for path, name in SHOWN.items()]
         rows.sort(key=lambda row: row.kind == "fixed")  # what may change comes first
@@ -56,7 +56,7 @@ class ConfigPage(Page):
         for section in reversed(form.path.split(".")):
             patch = {section: patch}
         changes = self._gateway.config.checked({"gateway": patch})
-        self._gateway.patch_config(changes, **asked(request))
+        self._gateway.admin.patch_config(changes, **asked(request))
         self.go(request, response, "config?done=changed")
 
     def _row(self, path: str, name: str) -> ShownSetting:

@@ -68,7 +68,7 @@ class LoginPage(Page):
         if not tokens.required:
             raise Problem(409, "This gateway asks nobody for a token.")
         if not token or tokens.access(token) is None:
-            self._gateway.refresh()
+            self._gateway.admin.refresh()
         return bool(token) and tokens.access(token) is not None
 
 

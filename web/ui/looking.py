@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from actors.audit.time_travel import state_as_of
+from actors.audit.travel.places import state_as_of
 from actors.replay import decode, stream_of, unhurried
 from actors.session.state import SessionState
 from actors.session.summary import shown_approvals

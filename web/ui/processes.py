@@ -94,7 +94,7 @@ class CheckpointsPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show signed checkpoints, the newest first, and the keys that verify them."""
         gateway = self._gateway
-        gateway.refresh()
+        gateway.admin.refresh()
         found = gateway.checkpoints.page(request.context.query.before, PAGE_CHECKPOINTS)
         latest = gateway.checkpoints.latest()
         self.render(
@@ -104,7 +104,7 @@ class CheckpointsPage(Page):
             checkpoints=found,
             further=found[-1].size if len(found) == PAGE_CHECKPOINTS else None,
             note="" if latest is None else latest.note,
-            keys=[each.verifier_key for each in gateway.signing_keys],
+            keys=[each.verifier_key for each in gateway.admin.signing_keys],
             witnesses=gateway.settings.witnesses,
             may_sign=not request.context.access.key_prefix,
         )

@@ -6,10 +6,10 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from actors.audit.erasing import Asker, Receipt
-from actors.audit.notes import parse_verifier_key
-from actors.audit.survey import past_of
-from actors.audit.vouching import Verified, vouched_for
+from actors.audit.erasing.eraser import Asker, Receipt
+from actors.audit.erasing.survey import past_of
+from actors.audit.signing.notes import parse_verifier_key
+from actors.audit.verifying.vouching import Verified, vouched_for
 from actors.replay import decode, stream_of, unhurried
 from actors.session import commands as c
 from actors.session.record_events import PastErasure, StreamErased
@@ -86,7 +86,7 @@ class Proving(SessionPage, VerifyResource):
 
     def _checkpoint(self, key: str) -> str:
         """Say what the latest signed checkpoint has of the session."""
-        keys = [parse_verifier_key(each.verifier_key) for each in self._gateway.signing_keys]
+        keys = [parse_verifier_key(each.verifier_key) for each in self._gateway.admin.signing_keys]
         try:
             vouched = vouched_for(self._gateway.checkpoints, stream_of(key), keys)
         except (CorruptLogError, ProofError) as error:

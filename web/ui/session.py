@@ -7,8 +7,8 @@ import falcon
 import msgspec
 from msgspec import Meta, Struct
 
-from actors.audit.readable import shown
-from actors.audit.time_travel import BeyondEndError, event_at
+from actors.audit.exporting.readable import shown
+from actors.audit.travel.places import BeyondEndError, event_at
 from actors.errors import SessionNotFound
 from actors.replay import state_at, stream_of
 from actors.session.state import SessionState

@@ -7,8 +7,8 @@ from urllib.parse import quote
 import falcon
 from msgspec import Meta
 
-from actors.audit.forking import ask_again
-from actors.audit.time_travel import state_as_of
+from actors.audit.travel.forking import ask_again
+from actors.audit.travel.places import state_as_of
 from actors.session import commands as c
 from actors.session.state import ModelRef
 from web.asked import asked

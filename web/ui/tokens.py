@@ -31,11 +31,11 @@ class TokensPage(Page):
         """Issue a token, and show it: this once, so the answer is no redirect."""
         form: TokenForm = request.context.form
         wanted = {"name": form.name, "scopes": form.scopes, "keyPrefix": form.key_prefix}
-        text, _ = self._gateway.issue_token(typed_object(wanted, TokenBody), **asked(request))
+        text, _ = self._gateway.admin.issue_token(typed_object(wanted, TokenBody), **asked(request))
         self._show(request, response, text)
 
     def _show(self, request: falcon.Request, response: falcon.Response, text: str) -> None:
-        self._gateway.refresh()
+        self._gateway.admin.refresh()
         tokens = self._gateway.tokens
         self.render(
             request,
@@ -54,5 +54,5 @@ class RevokePage(Page):
     @operation(ADMIN, {303: None}, form=NoForm)
     def on_post(self, request: falcon.Request, response: falcon.Response, token_id: str) -> None:
         """Revoke a token: at once, and its open streams end."""
-        revoked = self._gateway.revoke_token(token_id, **asked(request))
+        revoked = self._gateway.admin.revoke_token(token_id, **asked(request))
         self.go(request, response, f"tokens?done={'revoked' if revoked else 'nothing'}")

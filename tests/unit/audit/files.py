@@ -4,12 +4,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.audit.export_format import FORMATS
-from actors.audit.exported import FileReport, checked
-from actors.audit.exporting import Exported, export_lines, in_file
-from actors.audit.keys import SigningKey, generate
-from actors.audit.notes import Checkpoint, Note
-from actors.audit.proofs import StreamProof
+from actors.audit.exporting.file_check import FileReport, checked
+from actors.audit.exporting.file_format import FORMATS
+from actors.audit.exporting.writing import Exported, export_lines, in_file
+from actors.audit.signing.keys import SigningKey, generate
+from actors.audit.signing.notes import Checkpoint, Note
+from actors.audit.signing.proofs import StreamProof
 from actors.replay import stream_of
 from actors.session import events as e
 from actors.session.codec import Codec

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from actors.audit.keys import SigningKey
-from actors.audit.notes import VerifierKey, parse_verifier_key
-from actors.audit.signing import Signer
+from actors.audit.signing.keys import SigningKey
+from actors.audit.signing.notes import VerifierKey, parse_verifier_key
+from actors.audit.signing.signer import Signer
 from actors.gateway_actor import GatewayActor, Loaded
 from actors.gateway_state import GatewayState, UsedKey, UseSigningKey
 from persistence.event_log import EventLog

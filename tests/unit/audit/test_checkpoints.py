@@ -4,10 +4,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from actors.audit.anchoring import check_tables, rebuilt
-from actors.audit.checkpoints import COSIGNED_WITHIN_EVENTS
-from actors.audit.events import CODEC, STREAM, CheckpointSigned
-from actors.audit.notes import (
+from actors.audit.signing.anchoring import check_tables, rebuilt
+from actors.audit.signing.checkpoints import COSIGNED_WITHIN_EVENTS
+from actors.audit.signing.events import CODEC, STREAM, CheckpointSigned
+from actors.audit.signing.notes import (
     COSIGNATURE,
     SIGNATURES_MAX,
     Checkpoint,
@@ -19,8 +19,8 @@ from actors.audit.notes import (
     verify_checkpoint,
     verify_note,
 )
-from actors.audit.proofs import SignedCheckpoint, check_proof
-from actors.audit.signing import (
+from actors.audit.signing.proofs import SignedCheckpoint, check_proof
+from actors.audit.signing.signer import (
     LEAVES_MAX,
     CosignedTooLate,
     NoSigningKey,

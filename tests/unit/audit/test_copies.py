@@ -1,6 +1,6 @@
 """Which events go together; by their seqs, from 1 on."""
 
-from actors.audit.copies import Copies, Part
+from actors.audit.erasing.copies import Copies, Part
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, ToolCall, UserMessage
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.audit.coverage import Coverage
+from actors.audit.verifying.coverage import Coverage
 from actors.session.record_events import StreamErased
 
 ranges = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=4).map(tuple)

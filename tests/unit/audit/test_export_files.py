@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.audit.export_format import FORMATS
-from actors.audit.exported import check_file, checked
-from actors.audit.exporting import Exported, export_lines
+from actors.audit.exporting.file_check import check_file, checked
+from actors.audit.exporting.file_format import FORMATS
+from actors.audit.exporting.writing import Exported, export_lines
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, UserMessage
 from actors.session.record_events import StreamErased

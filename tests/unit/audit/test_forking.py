@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from actors.asking import decode_command, encode_command
-from actors.audit.diffing import Side, happened, parting
-from actors.audit.forking import Forked, fork, origin_of
-from actors.audit.run_list import find_run, newest_runs, prompt_of
+from actors.audit.travel.diffing import Side, happened, parting
+from actors.audit.travel.forking import Forked, fork, origin_of
+from actors.audit.travel.run_list import find_run, newest_runs, prompt_of
 from actors.models.demo import DemoModel
 from actors.replay import state_at, stream_of
 from actors.runs.conversation import Recent

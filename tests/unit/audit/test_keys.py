@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.audit.keys import (
+from actors.audit.signing.keys import (
     KeyFileError,
     generate,
     read_keys,
@@ -12,7 +12,7 @@ from actors.audit.keys import (
     retire,
     rotate,
 )
-from actors.audit.notes import parse_verifier_key
+from actors.audit.signing.notes import parse_verifier_key
 
 
 def test_a_new_key_is_read_by_its_owner_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.audit.lines import LineError, decode_line, encode_line
+from actors.audit.exporting.lines import LineError, decode_line, encode_line
 from persistence.records import StoredEvent
 from tests.properties.strategies import json_values
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from actors.audit.keys import SigningKey
-from actors.audit.notes import (
+from actors.audit.signing.keys import SigningKey
+from actors.audit.signing.notes import (
     COSIGNATURE,
     Checkpoint,
     Note,

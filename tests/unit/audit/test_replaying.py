@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from actors.audit.replaying import Pace, Playback, SpeedError, speed_of
+from actors.audit.travel.replaying import Pace, Playback, SpeedError, speed_of
 from actors.feed import Committed, FeedClosedError
 from actors.session import events as e
 from actors.session import record_events as r

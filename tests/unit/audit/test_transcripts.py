@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from actors.audit.exporting import Exported, in_file
-from actors.audit.transcripts import transcript
+from actors.audit.exporting.transcripts import transcript
+from actors.audit.exporting.writing import Exported, in_file
 from actors.session import events as e
 from actors.session.messages import (
     AssistantMessage,

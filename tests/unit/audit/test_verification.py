@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.audit import verification
-from actors.audit.segments import Finding, Segment, SegmentReport
-from actors.audit.verification import Since, StreamReport, verify_row, verify_stream
-from actors.audit.whole_log import Workers, checked_by, here, verify_all
+from actors.audit.verifying import verification
+from actors.audit.verifying.segments import Finding, Segment, SegmentReport
+from actors.audit.verifying.verification import Since, StreamReport, verify_row, verify_stream
+from actors.audit.verifying.whole_log import Workers, checked_by, here, verify_all
 from actors.gateway_state import CODEC as GATEWAY_CODEC
 from actors.gateway_state import STREAM as GATEWAY
 from actors.gateway_state import DeltasErased

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-from actors.audit.lines import decode_line, encode_line
+from actors.audit.exporting.lines import decode_line, encode_line
 from actors.audit.watch import EVERY, LogWatch
 from actors.session.codec import Codec
 from actors.session.events import Request, SessionReloaded

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.audit.footer import COVERS, PROVES, Footer
-from actors.audit.readable import data_url, shown, shown_line, shown_time
-from actors.audit.transcript import Entry
+from actors.audit.exporting.footer import COVERS, PROVES, Footer
+from actors.audit.exporting.readable import data_url, shown, shown_line, shown_time
+from actors.audit.exporting.transcript import Entry
 
 if TYPE_CHECKING:
     from jinja2 import Environment

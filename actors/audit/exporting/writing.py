@@ -8,9 +8,7 @@ from importlib.metadata import version
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.audit.checkpoints import Checkpoints
-from actors.audit.coverage import Coverage
-from actors.audit.export_format import (
+from actors.audit.exporting.file_format import (
     FORMAT,
     VERSION,
     EndOfStream,
@@ -23,8 +21,10 @@ from actors.audit.export_format import (
     encode_header,
     encode_proof,
 )
-from actors.audit.notes import parse_checkpoint, parse_note, parse_verifier_key
-from actors.audit.proofs import StreamProof
+from actors.audit.signing.checkpoints import Checkpoints
+from actors.audit.signing.notes import parse_checkpoint, parse_note, parse_verifier_key
+from actors.audit.signing.proofs import StreamProof
+from actors.audit.verifying.coverage import Coverage
 from actors.errors import SessionNotFound
 from actors.gateway_actor import read_state
 from actors.gateway_state import STREAM as GATEWAY

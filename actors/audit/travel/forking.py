@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.audit.time_travel import event_at
+from actors.audit.travel.places import event_at
 from actors.registry import SessionRegistry
 from actors.replay import decode, state_at, stream_of, unhurried
 from actors.runs.conversation import message_of

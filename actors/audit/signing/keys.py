@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.audit.notes import ED25519, Signature, VerifierKey
+from actors.audit.signing.notes import ED25519, Signature, VerifierKey
 from actors.session.rejections import Rejection
 
 if TYPE_CHECKING:

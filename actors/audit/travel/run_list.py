@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from actors.audit.time_travel import event_at
+from actors.audit.travel.places import event_at
 from actors.replay import decode, unhurried
 from actors.runs.conversation import message_of
 from actors.session import events as e

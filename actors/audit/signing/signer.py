@@ -5,12 +5,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from actors.audit import notes
-from actors.audit.anchoring import missing
-from actors.audit.checkpoints import COSIGNED_WITHIN_EVENTS, Checkpoints, shown
-from actors.audit.events import CODEC, STREAM, CheckpointCosigned, CheckpointSigned
-from actors.audit.keys import KeyFileError, SigningKey
-from actors.audit.proofs import SignedCheckpoint
+from actors.audit.signing import notes
+from actors.audit.signing.anchoring import missing
+from actors.audit.signing.checkpoints import COSIGNED_WITHIN_EVENTS, Checkpoints, shown
+from actors.audit.signing.events import CODEC, STREAM, CheckpointCosigned, CheckpointSigned
+from actors.audit.signing.keys import KeyFileError, SigningKey
+from actors.audit.signing.proofs import SignedCheckpoint
 from actors.gateway_actor import UNLISTED
 from actors.gateway_state import UsedKey, UseSigningKey
 from actors.session.commands import GATEWAY

@@ -5,14 +5,14 @@ from collections.abc import Callable, Collection
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.audit.anchoring import Finding as Anchored
-from actors.audit.anchoring import rebuilt
-from actors.audit.checkpoints import Checkpoints
-from actors.audit.events import STREAM
-from actors.audit.notes import VerifierKey
-from actors.audit.proofs import check_proof
-from actors.audit.segments import Finding
-from actors.audit.verification import Since, StreamReport, verify_stream
+from actors.audit.signing.anchoring import Finding as Anchored
+from actors.audit.signing.anchoring import rebuilt
+from actors.audit.signing.checkpoints import Checkpoints
+from actors.audit.signing.events import STREAM
+from actors.audit.signing.notes import VerifierKey
+from actors.audit.signing.proofs import check_proof
+from actors.audit.verifying.segments import Finding
+from actors.audit.verifying.verification import Since, StreamReport, verify_stream
 from persistence.errors import CorruptLogError, ProofError
 from persistence.event_log import EventLog
 from persistence.raw_rows import CHUNK_ROWS, RawRows

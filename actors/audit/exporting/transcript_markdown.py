@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from actors.audit.footer import COVERS, PROVES, Footer
-from actors.audit.readable import data_url, shown, shown_line, shown_time
-from actors.audit.transcript import Entry, Piece
+from actors.audit.exporting.footer import COVERS, PROVES, Footer
+from actors.audit.exporting.readable import data_url, shown, shown_line, shown_time
+from actors.audit.exporting.transcript import Entry, Piece
 
 FENCE_MIN = 3
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from actors.audit.notes import Checkpoint, VerifierKey, verify_checkpoint
+from actors.audit.signing.notes import Checkpoint, VerifierKey, verify_checkpoint
 from persistence.errors import ProofError
 from persistence.merkle import leaf_data, leaf_hash, verify_inclusion
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from msgspec import Struct
 
-from actors.audit.checkpoints import decode
-from actors.audit.events import STREAM, CheckpointSigned
-from actors.audit.notes import (
+from actors.audit.signing.checkpoints import decode
+from actors.audit.signing.events import STREAM, CheckpointSigned
+from actors.audit.signing.notes import (
     Checkpoint,
     VerifierKey,
     parse_checkpoint,

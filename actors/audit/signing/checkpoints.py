@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from actors.audit import notes
-from actors.audit.events import CODEC, STREAM, CheckpointCosigned, CheckpointSigned
-from actors.audit.proofs import SignedCheckpoint, StreamProof
+from actors.audit.signing import notes
+from actors.audit.signing.events import CODEC, STREAM, CheckpointCosigned, CheckpointSigned
+from actors.audit.signing.proofs import SignedCheckpoint, StreamProof
 from actors.session.codec import UnknownEventError
 from actors.session.events import Event
 from persistence import merkle

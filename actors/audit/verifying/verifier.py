@@ -5,15 +5,15 @@ from typing import Self
 
 from msgspec import Struct
 
-from actors.audit.anchoring import compare
-from actors.audit.checkpoints import Checkpoints
-from actors.audit.events import STREAM as CHECKPOINTS
-from actors.audit.gone_deltas import gone_deltas
-from actors.audit.notes import VerifierKey, parse_verifier_key
-from actors.audit.segments import Segment, SegmentReport
-from actors.audit.verification import Since, StreamReport, verify_row
-from actors.audit.vouching import Vouched, contradiction, tree_damage, vouched_for
-from actors.audit.whole_log import (
+from actors.audit.signing.anchoring import compare
+from actors.audit.signing.checkpoints import Checkpoints
+from actors.audit.signing.events import STREAM as CHECKPOINTS
+from actors.audit.signing.notes import VerifierKey, parse_verifier_key
+from actors.audit.verifying.gone_deltas import gone_deltas
+from actors.audit.verifying.segments import Segment, SegmentReport
+from actors.audit.verifying.verification import Since, StreamReport, verify_row
+from actors.audit.verifying.vouching import Vouched, contradiction, tree_damage, vouched_for
+from actors.audit.verifying.whole_log import (
     Damage,
     Progress,
     Workers,

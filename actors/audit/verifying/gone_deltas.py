@@ -5,7 +5,7 @@ import contextlib
 import msgspec
 from msgspec import Struct
 
-from actors.audit.segments import PAYLOAD, TYPE, VERSION
+from actors.audit.verifying.segments import PAYLOAD, TYPE, VERSION
 from actors.gateway_state import CODEC, STREAM, DeltasErased, StreamRestored
 from actors.session.codec import UnknownEventError
 from persistence.errors import CorruptLogError

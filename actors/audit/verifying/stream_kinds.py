@@ -1,7 +1,8 @@
 """Which streams there are, and what each holds."""
 
 from actors import gateway_state
-from actors.audit import access, events
+from actors.audit import access
+from actors.audit.signing import events
 from actors.memory import events as memory_events
 from actors.replay import CODEC, STREAM_PREFIX
 from actors.session.codec import Codec

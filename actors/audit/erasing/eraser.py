@@ -10,8 +10,8 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.audit.copies import Copies, Part
-from actors.audit.survey import Survey, left_after, survey
+from actors.audit.erasing.copies import Copies, Part
+from actors.audit.erasing.survey import Survey, left_after, survey
 from actors.errors import SessionNotFound
 from actors.memory.erasing import ErasedMemories
 from actors.memory.rules import EraseMemories, Origin

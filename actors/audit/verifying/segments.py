@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.audit.coverage import DELTA_TYPES, Range
-from actors.audit.stream_kinds import codec_of, is_memory, is_session
+from actors.audit.verifying.coverage import DELTA_TYPES, Range
+from actors.audit.verifying.stream_kinds import codec_of, is_memory, is_session
 from actors.memory.rules import projected
 from actors.replay import STREAM_PREFIX, entry_of
 from actors.session.codec import Codec, UnknownEventError, decode_state, encode_state

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from actors.audit.coverage import Coverage
-from actors.audit.gone_deltas import gone_deltas
-from actors.audit.segments import (
+from actors.audit.verifying.coverage import Coverage
+from actors.audit.verifying.gone_deltas import gone_deltas
+from actors.audit.verifying.segments import (
     Finding,
     Segment,
     SegmentReport,
     check_segment,
 )
-from actors.audit.stream_kinds import codec_of, is_memory, is_session
+from actors.audit.verifying.stream_kinds import codec_of, is_memory, is_session
 from actors.session.state import STATE_VERSION
 from persistence.errors import CorruptLogError
 from persistence.raw_rows import CHUNK_ROWS, IndexEntry, RawRows, StreamRow

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.audit.copies import Copies, Part
+from actors.audit.erasing.copies import Copies, Part
 from actors.replay import decode
 from actors.session.commands import Left
 from actors.session.events import Erased, Event, MessageCompleted, SessionCreated, SessionReset

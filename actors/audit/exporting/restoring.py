@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from actors.audit.exported import FileReport, checked
+from actors.audit.exporting.file_check import FileReport, checked
 from actors.gateway_state import RestoreStream
 from actors.replay import entry_of, snapshot_of
 from actors.session.state import SessionState

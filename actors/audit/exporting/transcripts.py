@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from actors.audit import transcript_html, transcript_markdown
-from actors.audit.exporting import Exported, Seen, events_of, ignored
-from actors.audit.footer import Footer
-from actors.audit.readable import shown_time
-from actors.audit.transcript import Entry, entries
+from actors.audit.exporting import transcript_html, transcript_markdown
+from actors.audit.exporting.footer import Footer
+from actors.audit.exporting.readable import shown_time
+from actors.audit.exporting.transcript import Entry, entries
+from actors.audit.exporting.writing import Exported, Seen, events_of, ignored
 from actors.replay import STREAM_PREFIX, decode
 from actors.session.record_events import StreamErased
 from persistence.event_log import EventLog

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from actors.audit.forking import origin_of
+from actors.audit.travel.forking import origin_of
 from actors.replay import decode, unhurried
 from actors.runs.conversation import message_of
 from actors.session import events as e

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from actors.audit.erasing import Asker, Eraser
+from actors.audit.erasing.eraser import Asker, Eraser
 from actors.errors import TooManySessions
 from actors.gateway_state import EraseDeltas, GatewayState
 from actors.replay import STREAM_PREFIX

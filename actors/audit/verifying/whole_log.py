@@ -7,9 +7,9 @@ from functools import partial
 
 from msgspec import Struct
 
-from actors.audit.gone_deltas import gone_deltas
-from actors.audit.segments import Segment, SegmentReport, check_segment
-from actors.audit.verification import (
+from actors.audit.verifying.gone_deltas import gone_deltas
+from actors.audit.verifying.segments import Segment, SegmentReport, check_segment
+from actors.audit.verifying.verification import (
     SEGMENT_EVENTS,
     Captured,
     Check,

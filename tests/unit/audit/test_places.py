@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from actors.audit.time_travel import (
+from actors.audit.travel.places import (
     BeyondEndError,
     NeverWasError,
     Place,

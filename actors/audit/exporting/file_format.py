@@ -13,7 +13,14 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import astuple
 
-from actors.audit.lines import EventLine, LineError, decode_line, encode_line, event_in, line_of
+from actors.audit.exporting.lines import (
+    EventLine,
+    LineError,
+    decode_line,
+    encode_line,
+    event_in,
+    line_of,
+)
 from persistence.records import StoredEvent
 
 FORMAT = "sessiond-export"

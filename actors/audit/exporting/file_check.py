@@ -11,8 +11,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 from msgspec import Struct
 
-from actors.audit.coverage import DELTA_TYPES, Coverage
-from actors.audit.export_format import (
+from actors.audit.exporting.file_format import (
     SESSION_PREFIX,
     ExportFormat,
     Header,
@@ -23,8 +22,8 @@ from actors.audit.export_format import (
     decode_proof,
     format_of,
 )
-from actors.audit.lines import LineError
-from actors.audit.notes import (
+from actors.audit.exporting.lines import LineError
+from actors.audit.signing.notes import (
     ED25519,
     VerifierKey,
     parse_checkpoint,
@@ -32,6 +31,7 @@ from actors.audit.notes import (
     parse_verifier_keys,
     verify_note,
 )
+from actors.audit.verifying.coverage import DELTA_TYPES, Coverage
 from actors.session.codec import Codec, UnknownEventError
 from actors.session.events import Erased, Event
 from actors.session.evolve import evolve

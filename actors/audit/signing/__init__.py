@@ -1,0 +1,1 @@
+"""Signed checkpoints of the log, and what they prove to whoever has the public key."""

@@ -1,0 +1,1 @@
+"""Sessions as they were: state at a moment, differences, forks, runs made again, replay."""
