@@ -110,7 +110,7 @@ class RunSpans:
         chat = _Chat(span, self._instruments, about)
         chat.asked(request)
         try:
-            with model.stream(replace(request, traceparent=_header(span))) as stream:
+            with model.stream(_below(request, span)) as stream:
                 chat.stream = stream
                 yield chat
         except BaseException as error:
@@ -144,7 +144,9 @@ class _ToolSpan:
     """Implements ToolSpan."""
 
     def __init__(self, span: Span, instruments: Instruments) -> None:
-        self.traceparent = _header(span)
+        place = _place_of(span)
+        self.traceparent = place.header
+        self.tracestate = place.state
         self._span = span
         self._instruments = instruments
 
@@ -263,7 +265,14 @@ def _kind_of(error: BaseException) -> str:
     return OTHER_ERROR if error.__cause__ is None else type(error.__cause__).__name__
 
 
-def _header(span: Span) -> str:
+def _below(request: ModelRequest, span: Span) -> ModelRequest:
+    """Return the request as one that is made within the span."""
+    place = _place_of(span)
+    return replace(request, traceparent=place.header, tracestate=place.state)
+
+
+def _place_of(span: Span) -> TraceContext:
     place = span.get_span_context()
+    sampled = bool(place.trace_flags & TraceFlags.SAMPLED)
     ids = f"{place.trace_id:032x}", f"{place.span_id:016x}"
-    return TraceContext(*ids, sampled=bool(place.trace_flags & TraceFlags.SAMPLED)).header
+    return TraceContext(*ids, sampled, place.trace_state.to_header())

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from actors.feed import Committed
 from actors.runs.conversation import EndedRun
@@ -145,7 +145,8 @@ class SpanTracer:
         """Return where a run's model calls and tool calls are: below its own span."""
         caller = caller_of(run)
         sampled = caller.sampled if caller.span_id else self._begins_sampled(caller.trace_id)
-        return _place(TraceContext(caller.trace_id, span_id_of(run), sampled), remote=False)
+        place = TraceContext(caller.trace_id, span_id_of(run), sampled, caller.state)
+        return _place(place, remote=False)
 
     def _begins_sampled(self, trace_id: str) -> bool:
         """Decide as it will be decided of the run's own span, which comes last."""
@@ -155,5 +156,6 @@ class SpanTracer:
 
 def _place(at: TraceContext, *, remote: bool) -> Context:
     flags = TraceFlags(TraceFlags.SAMPLED if at.sampled else TraceFlags.DEFAULT)
-    place = SpanContext(int(at.trace_id, 16), int(at.span_id, 16), remote, flags)
+    state = TraceState.from_header([at.state])
+    place = SpanContext(int(at.trace_id, 16), int(at.span_id, 16), remote, flags, state)
     return trace.set_span_in_context(NonRecordingSpan(place), Context())

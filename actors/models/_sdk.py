@@ -56,7 +56,10 @@ def well_formed(text: str) -> str:
 
 def trace_headers(request: ModelRequest) -> dict[str, str] | None:
     """Return the headers by which a provider's spans join the call's trace, where there is one."""
-    return {"traceparent": request.traceparent} if request.traceparent else None
+    if not request.traceparent:
+        return None
+    state = {"tracestate": request.tracestate} if request.tracestate else {}
+    return {"traceparent": request.traceparent, **state}
 
 
 def without_pictures(messages: Sequence[Message]) -> list[Message]:

@@ -29,7 +29,7 @@ class ModelRequest(Struct, frozen=True):
     ``max_output_tokens`` bounds the answer besides the model's own limit. ``recall`` is what the
     model is told of memory, right after the last user's message. ``attempt`` counts how often
     the call was made before. ``traceparent`` names the call's span in W3C Trace Context, for the
-    provider's own spans; "" where nobody traces.
+    provider's own spans, with its ``tracestate``; "" where nobody traces.
     """
 
     messages: Sequence[Message]
@@ -40,6 +40,7 @@ class ModelRequest(Struct, frozen=True):
     recall: str = ""
     attempt: int = 0
     traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def told(self) -> Sequence[Message]:

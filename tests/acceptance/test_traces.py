@@ -150,7 +150,10 @@ def test_a_prompts_run_is_a_tree_in_its_callers_trace(
         [Ask("t1", "write", [write]), Finish("tool_use")], [Say(["answer-canary"]), Finish()]
     )
     answer = gateway.post(
-        "/sessions/traced/messages", {"text": "prompt-canary"}, traceparent=CALLER
+        "/sessions/traced/messages",
+        {"text": "prompt-canary"},
+        traceparent=CALLER,
+        tracestate="rojo=1, congo=t61rcWkgMzE",
     )
     assert answer.body["response"] == "answer-canary"
     run, first, tool, second = collector.of(TRACE_ID, 4)
@@ -166,16 +169,23 @@ def test_a_prompts_run_is_a_tree_in_its_callers_trace(
     assert asked_of(first)["gen_ai.provider.name"] == "openai"
     assert asked_of(run)["gen_ai.conversation.id"] == "traced"
     assert server.requests[0].headers["traceparent"] == f"00-{TRACE_ID}-{first.span_id.hex()}-01"
+    state = "rojo=1,congo=t61rcWkgMzE"
+    assert server.requests[0].headers["tracestate"] == state
+    assert {each.trace_state for each in (run, first, tool, second)} == {state}
     assert all(each["service.name"] == "helper" for each in collector.resources)
     assert not any(b"canary" in body for body in collector.bodies["/v1/traces"])
 
 
 def test_the_events_that_a_request_led_to_name_its_trace(gateway: RunningGateway) -> None:
-    gateway.request("PATCH", "/sessions/traced", b'{"name": "n"}', headers={"traceparent": CALLER})
+    headers = {"traceparent": CALLER, "tracestate": "not one"}
+    gateway.request("PATCH", "/sessions/traced", b'{"name": "n"}', headers=headers)
     stored = stored_events(gateway.folder, "traced")
     named = {each.type for each in stored if CALLER.encode() in (each.payload or b"")}
     assert {"session.created", "prompt.queued", "session.renamed"} <= named
     assert "run.completed" not in named  # nobody asked for it directly
+    stated = {each.type for each in stored if b'"tracestate":"rojo=1,' in (each.payload or b"")}
+    assert "prompt.queued" in stated
+    assert "session.renamed" not in stated
 
 
 def test_a_problem_names_its_trace(gateway: RunningGateway) -> None:

@@ -47,6 +47,7 @@ from tests.wire.servers import (
 )
 
 KEY = "sk-the-secret-key-0123456789"
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 HELLO = ModelRequest((UserMessage((Text("Hello"),), 0),))
 LOOK_UP = ToolSpec("look_up", "Looks a word up.", {"type": "object", "properties": {}})
 STALL_S = 0.2
@@ -109,10 +110,15 @@ class ModelCase:
 class ModelContract(ModelCase):
     """What is said and what comes of it."""
 
-    @pytest.mark.parametrize("trace", ["", f"00-{'a' * 32}-{'b' * 16}-01"])
-    def test_a_calls_trace_goes_on_at_the_provider(self, server: ModelServer, trace: str) -> None:
-        sent = self.sent(server, replace(HELLO, traceparent=trace))
+    @pytest.mark.parametrize(
+        ("trace", "state"), [("", ""), (PARENT, ""), (PARENT, "rojo=1,congo=t61rcWkgMzE")]
+    )
+    def test_a_calls_trace_goes_on_at_the_provider(
+        self, server: ModelServer, trace: str, state: str
+    ) -> None:
+        sent = self.sent(server, replace(HELLO, traceparent=trace, tracestate=state))
         assert sent.headers.get("traceparent", "") == trace
+        assert sent.headers.get("tracestate", "") == state
 
     def test_the_sdk_is_imported_on_first_use(self) -> None:
         absent = f"not {{'{self.provider}', 'httpx2'}} & sys.modules.keys()"

@@ -28,8 +28,8 @@ from web.spans import ChosenIds, SpanTracer
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER_ID = "00f067aa0ba902b7"
-ASKED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-01")
-UNSAMPLED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-00")
+ASKED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-01", tracestate="vendor=1")
+UNSAMPLED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-00", tracestate="vendor=1")
 USAGE = Usage(10, 5, 3, 2, 0.5)
 
 
@@ -115,6 +115,11 @@ def trace_of(span: ReadableSpan) -> str:
     return f"{span.context.trace_id:032x}"
 
 
+def state_of(span: ReadableSpan) -> str:
+    assert span.context is not None
+    return span.context.trace_state.to_header()
+
+
 def parent_of(span: ReadableSpan) -> int | None:
     return None if span.parent is None else span.parent.span_id
 
@@ -182,6 +187,7 @@ def test_a_model_calls_span_says_what_the_conventions_ask_for(trace: Trace) -> N
         "sessiond.model.attempt": 1,
     }
     assert model.requests[0].traceparent == f"00-{TRACE_ID}-{id_of(chat):016x}-01"
+    assert model.requests[0].tracestate == "vendor=1"
 
 
 def test_each_attempt_of_a_model_call_is_a_span_and_a_failed_one_says_how(trace: Trace) -> None:
@@ -222,7 +228,7 @@ def test_a_tool_that_fails_is_an_error_and_its_trace_goes_on_elsewhere(trace: Tr
     seen: list[str] = []
 
     def refuse(_arguments: object, context: ToolContext) -> ToolResult:
-        seen.append(context.traceparent)
+        seen.extend([context.traceparent, context.tracestate])
         raise ToolError("Not on a Sunday.")
 
     world = traced.world(Calling("act", refuse))
@@ -235,7 +241,7 @@ def test_a_tool_that_fails_is_an_error_and_its_trace_goes_on_elsewhere(trace: Tr
     assert told["gen_ai.tool.type"] == "function"
     assert told["gen_ai.conversation.id"] == "k"
     assert told["gen_ai.tool.call.id"]
-    assert seen == [f"00-{TRACE_ID}-{id_of(tool):016x}-01"]
+    assert seen == [f"00-{TRACE_ID}-{id_of(tool):016x}-01", "vendor=1"]
 
 
 def test_nothing_that_anybody_said_is_in_a_span_unless_it_is_wanted(trace: Trace) -> None:
@@ -294,6 +300,7 @@ def test_a_run_that_waits_for_approval_in_one_process_and_ends_in_another_is_one
     assert waited.end_time == 9_000_000_000_000 * 1_000_000
     assert attributes(waited)["sessiond.approval.approved"] is True
     assert {trace_of(span) for span in traced.spans} == {TRACE_ID}
+    assert {state_of(span) for span in traced.spans} == {"vendor=1"}
     assert [parent_of(span) for span in traced.spans if span is not run] == [id_of(run)] * 4
 
 
@@ -303,7 +310,7 @@ def test_the_trace_of_a_queued_prompt_is_its_own(trace: Trace) -> None:
     world = traced.world(held)
     world.prompt("k", "!hold {}", request=ASKED)
     assert held.begun.wait(10)
-    later = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    later = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01", tracestate="other=2")
     watch = world.prompt("k", "later", request=later)
     held.release.set()
     watch.until("run.completed")
@@ -311,6 +318,7 @@ def test_the_trace_of_a_queued_prompt_is_its_own(trace: Trace) -> None:
     first, second = traced.named("invoke_agent agent")
     assert (trace_of(first), trace_of(second)) == (TRACE_ID, "a" * 32)
     assert parent_of(second) == int("b" * 16, 16)
+    assert [state_of(each) for each in (first, second)] == ["vendor=1", "other=2"]
 
 
 @pytest.mark.parametrize("request_", [e.Request("r1", trace=TRACE_ID), None])
@@ -339,6 +347,7 @@ def test_a_trace_that_is_not_sampled_leaves_no_span_but_goes_on_as_such(
     world.close()
     assert traced.spans == []
     assert model.requests[0].traceparent.endswith("-00")
+    assert model.requests[0].tracestate == request_.tracestate
 
 
 def test_what_is_aborted_ends_its_spans(trace: Trace) -> None:
