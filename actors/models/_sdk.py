@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from actors.models.base import Finished, ModelError, ModelRequest, Part
+from actors.models.base import Finished, ModelError, ModelRequest, Part, Response
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -171,6 +171,7 @@ class Answer:
         self._blocks: list[OpenBlock] = []
         self.stop_reason = ""
         self.usage = Usage()
+        self.response = Response()
 
     @property
     def next_index(self) -> int:
@@ -195,5 +196,6 @@ class Answer:
         if stop_reason == "stop" and any(isinstance(block, ToolCall) for block in content):
             stop_reason = "tool_use"
         return Finished(
-            AssistantMessage(content, 0, self._provider, self._model_id, stop_reason, self.usage)
+            AssistantMessage(content, 0, self._provider, self._model_id, stop_reason, self.usage),
+            self.response,
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from actors.models import anthropic, openai
 from actors.models.anthropic import AnthropicModel
 from actors.models.base import Model, ModelError
 from actors.models.demo import CONTEXT_TOKENS, MODEL_ID, NAME, PROVIDER, DemoModel
@@ -18,7 +19,7 @@ from actors.session.state import ModelRef
 DEFAULT_MODELS = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-6.2-sol"}
 """What is called when a provider's key is there and no model is named."""
 
-ADDRESSES = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
+ADDRESSES = {"anthropic": anthropic.ADDRESS, "openai": openai.ADDRESS}
 """Where a provider is unless its variable names another server."""
 
 ID_CHARACTERS_MAX = 200

@@ -13,17 +13,25 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from actors.runs.tracing import NO_TRACER
 from tests.acceptance.conftest import OpenGateway, reach
 from tests.acceptance.gateway import RunningGateway, stored_events, until
-from tests.wire.servers import Ask, Finish, ModelServer, OpenAIWire, Say
+from tests.wire.servers import Ask, Finish, ModelServer, OpenAIWire, Refuse, Say
 from web.settings import SettingsError, load_settings
-from web.telemetry import check_telemetry
+from web.telemetry import check_telemetry, make_telemetry, service_name
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER_ID = "00f067aa0ba902b7"
 CALLER = f"00-{TRACE_ID}-{CALLER_ID}-01"
+
+VARIABLES = {
+    "OTEL_SERVICE_NAME": "helper",
+    "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test,service.name=less",
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-key=secret",
+}
+"""OpenTelemetry's own."""
 
 
 class Collector:
@@ -31,7 +39,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.bodies: dict[str, list[bytes]] = {"/v1/traces": [], "/v1/metrics": []}
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.bodies))
+        self.keys: set[str] = set()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.bodies, self.keys))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
 
     @property
@@ -91,13 +100,14 @@ class Collector:
         self._http.server_close()
 
 
-def _handler(bodies: dict[str, list[bytes]]) -> type[BaseHTTPRequestHandler]:
+def _handler(bodies: dict[str, list[bytes]], keys: set[str]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             bodies[self.path].append(body)
+            keys.add(self.headers.get("x-key", ""))
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
@@ -126,9 +136,8 @@ def gateway(
     open_gateway: OpenGateway, collector: Collector, server: ModelServer
 ) -> Iterator[RunningGateway]:
     with open_gateway(
-        variables=reach("openai", server),
+        variables={**reach("openai", server), **VARIABLES},
         otel_endpoint=collector.url,
-        otel_service_name="helper",
         tools="all",
         memory_writer_enabled=False,
     ) as running:
@@ -167,12 +176,19 @@ def test_a_prompts_run_is_a_tree_in_its_callers_trace(
     assert run.parent_span_id.hex() == CALLER_ID
     assert {each.parent_span_id for each in (first, tool, second)} == {run.span_id}
     assert asked_of(first)["gen_ai.provider.name"] == "openai"
+    assert asked_of(first)["gen_ai.response.id"] == "r1"
+    assert asked_of(first)["server.address"] == "127.0.0.1"
+    assert server.url.startswith(f"http://127.0.0.1:{asked_of(first)['server.port']}")
     assert asked_of(run)["gen_ai.conversation.id"] == "traced"
     assert server.requests[0].headers["traceparent"] == f"00-{TRACE_ID}-{first.span_id.hex()}-01"
     state = "rojo=1,congo=t61rcWkgMzE"
     assert server.requests[0].headers["tracestate"] == state
     assert {each.trace_state for each in (run, first, tool, second)} == {state}
-    assert all(each["service.name"] == "helper" for each in collector.resources)
+    for resource in collector.resources:
+        assert resource["service.name"] == "helper"
+        assert resource["service.instance.id"]
+        assert resource["deployment.environment.name"] == "test"
+    assert collector.keys == {"secret"}
     assert not any(b"canary" in body for body in collector.bodies["/v1/traces"])
 
 
@@ -197,6 +213,18 @@ def test_a_problem_names_its_trace(gateway: RunningGateway) -> None:
     assert began != TRACE_ID
 
 
+def test_a_run_that_fails_is_an_error_that_quotes_nobody(
+    gateway: RunningGateway, collector: Collector, server: ModelServer
+) -> None:
+    server.reply(Refuse(400, "error-canary"))
+    failing = f"00-{'b' * 32}-{CALLER_ID}-01"
+    gateway.post("/sessions/failing/messages", {"text": "x"}, traceparent=failing)
+    run, chat = collector.of("b" * 32, 2)
+    assert [asked_of(each)["error.type"] for each in (run, chat)] == ["failed", "400"]
+    assert [each.status.code for each in (run, chat)] == [Status.STATUS_CODE_ERROR] * 2
+    assert not any(b"canary" in body for body in collector.bodies["/v1/traces"])
+
+
 def test_what_is_not_sent_yet_is_sent_when_the_gateway_stops(
     gateway: RunningGateway, collector: Collector, server: ModelServer
 ) -> None:
@@ -207,7 +235,14 @@ def test_what_is_not_sent_yet_is_sent_when_the_gateway_stops(
     )
     gateway.terminate()
     assert len([each for each in collector.spans if each.trace_id.hex() == trace_id]) == 2
-    assert {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"} <= collector.metrics
+    assert collector.metrics == {
+        "gen_ai.client.token.usage",
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.operation.time_to_first_chunk",
+        "gen_ai.invoke_agent.duration",
+        "gen_ai.execute_tool.duration",
+    }
+    assert not any(b"canary" in body for body in collector.bodies["/v1/metrics"])
 
 
 def test_a_collector_that_is_gone_holds_nothing_up(open_gateway: OpenGateway) -> None:
@@ -227,6 +262,16 @@ def test_without_a_collector_no_part_of_the_sdk_is_loaded() -> None:
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_opentelemetrys_own_variables_switch_it_off_and_name_it() -> None:
+    settings = load_settings(otel_endpoint="http://localhost:4318")
+    off = make_telemetry(settings, "me", {"OTEL_SDK_DISABLED": "True"})
+    assert off.tracer is NO_TRACER
+    assert service_name(settings, {}) == "sessiond"
+    assert service_name(settings, {"OTEL_SERVICE_NAME": "theirs"}) == "theirs"
+    named = load_settings(otel_endpoint="http://localhost:4318", otel_service_name="ours")
+    assert service_name(named, {"OTEL_SERVICE_NAME": "theirs"}) == "ours"
 
 
 def test_a_collector_without_the_extra_is_refused_and_said_how_to_get_it(

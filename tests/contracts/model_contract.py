@@ -15,6 +15,7 @@ from actors.models.base import (
     ModelError,
     ModelRequest,
     Part,
+    Response,
     ToolSpec,
 )
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
@@ -156,7 +157,8 @@ class ModelContract(ModelCase):
             Finished(
                 AssistantMessage(
                     (Text("Hello wörld 🌍"),), 0, self.provider, "test-model", "stop", Usage()
-                )
+                ),
+                Response("r1", "m"),
             ),
         ]
 
@@ -271,6 +273,12 @@ class ModelContract(ModelCase):
     def test_usage_is_told_as_the_provider_counted_it(self, server: ModelServer) -> None:
         usage = Usage(input=11, output=7, cache_read=5, cache_write=3)
         assert self.message(server, Say(["x"]), Finish("stop", usage)).usage == usage
+
+    def test_what_was_reasoned_is_told_where_it_is_counted(self, server: ModelServer) -> None:
+        last = self.parts(server, Say(["x"]), Finish("stop", Usage(1, 9), 4))[-1]
+        assert isinstance(last, Finished)
+        assert last.response == Response("r1", "m", 4)
+        assert last.message.usage == Usage(1, 9)
 
     def test_arguments_that_are_not_json_are_an_error(self, server: ModelServer) -> None:
         server.reply([Ask("id-1", "look_up", ['{"word":']), Finish("tool_use")])

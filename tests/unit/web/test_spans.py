@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind
 
-from actors.models.base import Finished, ModelError, ModelRequest
+from actors.models.base import Finished, ModelError, ModelRequest, Response
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, ToolCall, Usage
@@ -24,6 +25,7 @@ from persistence.in_memory import InMemoryEventLog
 from tests.unit.actors.test_model_calls import Scripted, answer, use
 from tests.unit.actors.tools import Calling, Held
 from tests.unit.actors.world import World, eventually
+from web.call_spans import about_server
 from web.spans import ChosenIds, SpanTracer
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -190,6 +192,73 @@ def test_a_model_calls_span_says_what_the_conventions_ask_for(trace: Trace) -> N
     assert model.requests[0].tracestate == "vendor=1"
 
 
+def test_a_model_calls_span_says_what_its_provider_said_and_where_it_is(trace: Trace) -> None:
+    traced = trace()
+    world = traced.world()
+    said_back = Response("resp-1", "scripted-2026", 3)
+    model = use(world, Scripted([replace(answer("hi", usage=USAGE), response=said_back)]))
+    model.address = "https://user:canary@models.example/v1?key=canary"
+    world.prompt("k", "hello", request=ASKED).until("run.completed")
+    (chat,) = traced.named("chat scripted")
+    told = attributes(chat)
+    assert told["gen_ai.response.id"] == "resp-1"
+    assert told["gen_ai.response.model"] == "scripted-2026"
+    assert told["gen_ai.usage.reasoning.output_tokens"] == 3
+    assert (told["server.address"], told["server.port"]) == ("models.example", 443)
+    assert "canary" not in chat.to_json()
+    (duration,) = traced.measured("gen_ai.client.operation.duration")
+    assert duration.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "scripted",
+        "gen_ai.request.model": "scripted",
+        "gen_ai.response.model": "scripted-2026",
+        "server.address": "models.example",
+        "server.port": 443,
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "server"),
+    [
+        ("", {}),
+        ("http://localhost:11434/v1", {"server.address": "localhost", "server.port": 11434}),
+        ("http://[::1]/v1", {"server.address": "::1", "server.port": 80}),
+        ("https://models.example", {"server.address": "models.example", "server.port": 443}),
+    ],
+)
+def test_a_server_is_its_host_and_its_port(address: str, server: dict[str, object]) -> None:
+    assert about_server(address) == server
+
+
+def test_runs_tools_and_first_chunks_are_measured_in_the_buckets_of_the_conventions(
+    trace: Trace,
+) -> None:
+    traced = trace()
+
+    def refuse(_arguments: object, _context: ToolContext) -> ToolResult:
+        raise ToolError("Not on a Sunday.")
+
+    world = traced.world(Calling("act", refuse))
+    world.prompt("k", '!act {"n": 7}', request=ASKED).until("run.completed")
+    run = traced.run()
+    (ended,) = traced.measured("gen_ai.invoke_agent.duration")
+    assert ended.attributes == {"gen_ai.agent.name": "agent"}
+    assert ended.sum == pytest.approx((run.end_time - run.start_time) / 1e9)  # type: ignore[operator]
+    assert (ended.explicit_bounds[0], ended.explicit_bounds[-1]) == pytest.approx((0.1, 409.6))
+    (tool,) = traced.measured("gen_ai.execute_tool.duration")
+    assert tool.attributes == {
+        "gen_ai.tool.name": "act",
+        "gen_ai.tool.type": "function",
+        "gen_ai.agent.name": "agent",
+        "error.type": "tool_error",
+    }
+    (first,) = traced.measured("gen_ai.client.operation.time_to_first_chunk")
+    assert first.count == 2
+    for each in (tool, first):
+        bounds = each.explicit_bounds
+        assert (bounds[0], bounds[-1], len(bounds)) == pytest.approx((0.01, 81.92, 14))
+
+
 def test_each_attempt_of_a_model_call_is_a_span_and_a_failed_one_says_how(trace: Trace) -> None:
     traced = trace()
     world = traced.world()
@@ -273,7 +342,7 @@ def test_content_that_is_wanted_has_the_shape_of_the_conventions(trace: Trace) -
         {"role": "assistant", "parts": [tool_call]},
         {
             "role": "tool",
-            "parts": [{"type": "tool_call_response", "id": "c1", "result": result}],
+            "parts": [{"type": "tool_call_response", "id": "c1", "response": result}],
         },
     ]
     (system,) = json.loads(attributes(first)["gen_ai.system_instructions"])
@@ -293,12 +362,17 @@ def test_a_run_that_waits_for_approval_in_one_process_and_ends_in_another_is_one
     first.registry.upkeep.drain(0)
     second = traced.world(Calling("act"), log=log, rules=rules, owner="two")
     (approval,) = second.registry.state("k").pending
-    second.registry.ask("k", c.ResolveApproval(9_000_000_000_000, approval.approval_id, True))
+    approved = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    at = 9_000_000_000_000
+    second.registry.ask("k", c.ResolveApproval(at, approval.approval_id, True, request=approved))
     run = traced.run()
     (waited,) = traced.named("wait_for_approval act")
     assert waited.start_time == approval.requested_at * 1_000_000
     assert waited.end_time == 9_000_000_000_000 * 1_000_000
     assert attributes(waited)["sessiond.approval.approved"] is True
+    (link,) = waited.links  # to whoever approved, in a trace of their own
+    assert link.context.trace_id == int("a" * 32, 16)
+    assert link.context.span_id == int("b" * 16, 16)
     assert {trace_of(span) for span in traced.spans} == {TRACE_ID}
     assert {state_of(span) for span in traced.spans} == {"vendor=1"}
     assert [parent_of(span) for span in traced.spans if span is not run] == [id_of(run)] * 4
