@@ -13,6 +13,7 @@ NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 DISABLED = "OTEL_SDK_DISABLED"
 SERVICE_NAME = "OTEL_SERVICE_NAME"
+METRICS_EXPORTER = "OTEL_METRICS_EXPORTER"
 """Variables of OpenTelemetry's own that the SDK is not asked about here."""
 
 
@@ -55,8 +56,13 @@ def make_telemetry(
         return _Off()
     from web.otlp import Otlp
 
-    name = service_name(settings, environment)
-    return Otlp(settings.otel_endpoint, name, instance, content=settings.otel_content)
+    return Otlp(
+        settings.otel_endpoint,
+        service_name(settings, environment),
+        instance,
+        content=settings.otel_content,
+        metrics=environment.get(METRICS_EXPORTER, "").strip().lower() != "none",
+    )
 
 
 def service_name(settings: Settings, environment: Mapping[str, str]) -> str:

@@ -246,13 +246,17 @@ def test_what_is_not_sent_yet_is_sent_when_the_gateway_stops(
 
 
 def test_a_collector_that_is_gone_holds_nothing_up(open_gateway: OpenGateway) -> None:
-    with open_gateway(otel_endpoint="http://127.0.0.1:9", demo_delay_ms=0) as gateway:
+    spans_only = {"OTEL_METRICS_EXPORTER": "none"}
+    with open_gateway(
+        variables=spans_only, otel_endpoint="http://127.0.0.1:9", demo_delay_ms=0
+    ) as gateway:
         for number in range(3):
             answer = gateway.post(f"/sessions/s{number}/messages", {"text": "hello"})
             assert answer.body["ok"]
         until(lambda: "/v1/traces" in gateway.log, "it is said")
         assert gateway.terminate() < 10
         assert gateway.log.count("/v1/traces") == 1
+        assert "/v1/metrics" not in gateway.log
 
 
 def test_without_a_collector_no_part_of_the_sdk_is_loaded() -> None:
