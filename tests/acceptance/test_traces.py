@@ -16,6 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from actors.runs.tracing import NO_TRACER
+from actors.session.messages import ToolCall
+from actors.session.state import Run, SessionState
 from tests.acceptance.conftest import OpenGateway, reach
 from tests.acceptance.gateway import RunningGateway, stored_events, until
 from tests.wire.servers import Ask, Finish, ModelServer, OpenAIWire, Refuse, Say
@@ -246,17 +248,13 @@ def test_what_is_not_sent_yet_is_sent_when_the_gateway_stops(
 
 
 def test_a_collector_that_is_gone_holds_nothing_up(open_gateway: OpenGateway) -> None:
-    spans_only = {"OTEL_METRICS_EXPORTER": "none"}
-    with open_gateway(
-        variables=spans_only, otel_endpoint="http://127.0.0.1:9", demo_delay_ms=0
-    ) as gateway:
+    with open_gateway(otel_endpoint="http://127.0.0.1:9", demo_delay_ms=0) as gateway:
         for number in range(3):
             answer = gateway.post(f"/sessions/s{number}/messages", {"text": "hello"})
             assert answer.body["ok"]
         until(lambda: "/v1/traces" in gateway.log, "it is said")
         assert gateway.terminate() < 10
         assert gateway.log.count("/v1/traces") == 1
-        assert "/v1/metrics" not in gateway.log
 
 
 def test_without_a_collector_no_part_of_the_sdk_is_loaded() -> None:
@@ -276,6 +274,19 @@ def test_opentelemetrys_own_variables_switch_it_off_and_name_it() -> None:
     assert service_name(settings, {"OTEL_SERVICE_NAME": "theirs"}) == "theirs"
     named = load_settings(otel_endpoint="http://localhost:4318", otel_service_name="ours")
     assert service_name(named, {"OTEL_SERVICE_NAME": "theirs"}) == "ours"
+
+
+@pytest.mark.parametrize("exporter", ["otlp", "none"])
+def test_a_collector_can_be_sent_spans_only(exporter: str) -> None:
+    with Collector() as collector:
+        settings = load_settings(otel_endpoint=collector.url)
+        telemetry = make_telemetry(settings, "me", {"OTEL_METRICS_EXPORTER": exporter})
+        run = Run("p", "test", "tester", 0, 1, 1)
+        with telemetry.tracer.run(SessionState("k"), run).tool(ToolCall("c", "act", {})):
+            pass
+        telemetry.close(30)
+        assert [each.name for each in collector.spans] == ["execute_tool act"]
+        assert bool(collector.metrics) is (exporter == "otlp")
 
 
 def test_a_collector_without_the_extra_is_refused_and_said_how_to_get_it(
