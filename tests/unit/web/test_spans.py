@@ -18,7 +18,14 @@ from opentelemetry.trace import SpanKind
 from actors.models.base import Finished, ModelError, ModelRequest, Response
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.messages import AssistantMessage, Text, ToolCall, Usage
+from actors.session.messages import (
+    AssistantMessage,
+    Image,
+    Text,
+    ToolCall,
+    Usage,
+    UserMessage,
+)
 from actors.tools.base import ToolContext, ToolError, ToolResult, said
 from actors.tools.policy import ToolRule
 from persistence.in_memory import InMemoryEventLog
@@ -26,6 +33,7 @@ from tests.unit.actors.test_model_calls import Scripted, answer, use
 from tests.unit.actors.tools import Calling, Held
 from tests.unit.actors.world import World, eventually
 from web.call_spans import about_server
+from web.span_content import input_messages
 from web.spans import ChosenIds, SpanTracer
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -463,3 +471,10 @@ def test_an_answer_with_text_that_is_too_long_is_told_without_it(trace: Trace) -
     (chat,) = traced.named("chat scripted")
     (told,) = json.loads(attributes(chat)["gen_ai.output.messages"])
     assert told == {"role": "assistant", "parts": [], "finish_reason": "stop"}
+
+
+def test_a_picture_is_named_and_not_sent() -> None:
+    picture = UserMessage((Image("image/png", "picture-canary"), Text("what is it?")), 0)
+    (told,) = json.loads(input_messages([picture]))
+    blob = {"type": "blob", "modality": "image", "mime_type": "image/png", "content": ""}
+    assert told["parts"] == [blob, {"type": "text", "content": "what is it?"}]
