@@ -6,7 +6,13 @@ from typing import Any
 
 import falcon
 
-from actors.runs.tracing import TRACEPARENT, traced_request
+from actors.runs.tracing import (
+    TRACEPARENT,
+    TRACESTATE,
+    read_traceparent,
+    read_tracestate,
+    traced_request,
+)
 from actors.session.events import Request
 from web.addresses import Network, source_address
 from web.tokens import Access
@@ -37,7 +43,10 @@ class RequestIdentity:
         peer = request.env.get("REMOTE_ADDR") or ""
         request.context.address = source_address(peer, forwarded, self._trusted)
         header = request.get_header(TRACEPARENT)
-        request.context.trace = traced_request(header, begin=self._begin_traces)
+        trace = traced_request(header, begin=self._begin_traces)
+        request.context.trace = trace
+        state = (request.get_header(TRACESTATE) or "") if read_traceparent(trace) else ""
+        request.context.tracestate = read_tracestate(state)
 
 
 def asked(request: falcon.Request) -> dict[str, Any]:
@@ -51,7 +60,12 @@ def request_of(request: falcon.Request) -> Request:
     context = request.context
     agent = agent_of(request.get_header("User-Agent") or "")
     return Request(
-        context.request_id, context.access.token_id, context.address, agent, context.trace
+        context.request_id,
+        context.access.token_id,
+        context.address,
+        agent,
+        context.trace,
+        context.tracestate,
     )
 
 

@@ -53,7 +53,9 @@ class Otlp:
     Nobody ever waits for the collector: what can't be sent is left out.
     """
 
-    def __init__(self, endpoint: str, service_name: str, instance: str, *, content: bool) -> None:
+    def __init__(
+        self, endpoint: str, service_name: str, instance: str, *, content: bool, metrics: bool
+    ) -> None:
         for exporter in (trace_exporter, metric_exporter):
             logging.getLogger(exporter.__name__).addFilter(Seldom())
         base = endpoint.rstrip("/")
@@ -74,12 +76,8 @@ class Otlp:
                 schedule_delay_millis=EVERY_MS,
             )
         )
-        reader = PeriodicExportingMetricReader(
-            OTLPMetricExporter(f"{base}/v1/metrics", timeout=TIMEOUT_S),
-            export_interval_millis=METRICS_EVERY_MS,
-            export_timeout_millis=TIMEOUT_S * 1_000,
-        )
-        self._metrics = MeterProvider([reader], resource, shutdown_on_exit=False)
+        readers = [_metric_reader(base)] if metrics else []
+        self._metrics = MeterProvider(readers, resource, shutdown_on_exit=False)
         self.tracer: Tracer = SpanTracer(
             self._spans, ids, self._metrics, service_name, content=content
         )
@@ -94,3 +92,11 @@ class Otlp:
         self._spans.shutdown()
         self._metrics.shutdown()
         closed.set()
+
+
+def _metric_reader(base: str) -> PeriodicExportingMetricReader:
+    return PeriodicExportingMetricReader(
+        OTLPMetricExporter(f"{base}/v1/metrics", timeout=TIMEOUT_S),
+        export_interval_millis=METRICS_EVERY_MS,
+        export_timeout_millis=TIMEOUT_S * 1_000,
+    )

@@ -70,7 +70,7 @@ def _message(message: Message) -> dict[str, Any]:
         response = {
             "type": "tool_call_response",
             "id": message.tool_call_id,
-            "result": _parts(message.content),
+            "response": _parts(message.content),
         }
         return {"role": "tool", "parts": [response]}
     role = "assistant" if isinstance(message, AssistantMessage) else "user"
@@ -96,7 +96,8 @@ def _part(block: Block) -> dict[str, Any]:
                 "arguments": block.arguments,
             }
         case Image():
-            return {"type": "blob", "modality": "image", "mime_type": block.media_type}
+            about = {"modality": "image", "mime_type": block.media_type}
+            return {"type": "blob", **about, "content": ""}
 
 
 def _json(value: object) -> str:

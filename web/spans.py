@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -10,11 +11,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from actors.feed import Committed
 from actors.runs.conversation import EndedRun
-from actors.runs.tracing import RunTrace, TraceContext, caller_of, span_id_of
+from actors.runs.tracing import RunTrace, TraceContext, caller_of, read_traceparent, span_id_of
 from actors.session import events as e
 from actors.session.state import Approval, ModelRef, Run, SessionState
 from web.call_spans import Attributes, Instruments, RunSpans, about_operation, about_usage
@@ -59,8 +60,8 @@ class ChosenIds(RandomIdGenerator):
 class SpanTracer:
     """Tells OpenTelemetry what runs do. Implements Tracer.
 
-    ``agent`` is what the gateway is called there; ``content`` as Instruments has it. ``ids`` are
-    those of the provider of spans.
+    ``agent`` and ``content`` are as Instruments has them. ``ids`` are those of the provider of
+    spans.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class SpanTracer:
         *,
         content: bool,
     ) -> None:
+        scope = SCOPE, version("sessiond")
         self._instruments = Instruments(
-            spans.get_tracer(SCOPE), metrics.get_meter(SCOPE), content=content
+            spans.get_tracer(*scope), metrics.get_meter(*scope), agent, content=content
         )
         self._sampler = spans.sampler
         self._ids = ids
-        self._agent = agent
         self._name = f"invoke_agent {agent}"
 
     def run(self, state: SessionState, run: Run) -> RunTrace:
@@ -94,12 +95,12 @@ class SpanTracer:
                 attributes=self._about(ended, model),
                 start_time=run.started_at * NS_PER_MS,
             )
-        if isinstance(end, e.RunFailed):
-            self._instruments.fail(span, "failed", end.error)
-        elif isinstance(end, e.RunInterrupted):
-            self._instruments.fail(span, "interrupted", end.reason)
-        at: int = getattr(end, "at", run.started_at)
-        span.end(max(at, run.started_at) * NS_PER_MS)
+        error, why = _error_of(end)
+        if error:
+            self._instruments.fail(span, error, why)
+        at = max(getattr(end, "at", run.started_at), run.started_at)
+        self._instruments.measure_run((at - run.started_at) / 1_000, error)
+        span.end(at * NS_PER_MS)
 
     def committed(self, key: str, committed: Sequence[Committed]) -> None:
         """Tell of approvals that were waited for."""
@@ -114,7 +115,7 @@ class SpanTracer:
         run = ended.run
         return {
             **about_operation("invoke_agent", model.provider, model.model_id),
-            "gen_ai.agent.name": self._agent,
+            "gen_ai.agent.name": self._instruments.agent,
             "gen_ai.conversation.id": ended.state.key,
             "sessiond.session.id": ended.state.session_id,
             "sessiond.prompt.id": run.prompt_id,
@@ -137,6 +138,7 @@ class SpanTracer:
                 "sessiond.approval.id": approval.approval_id,
                 "sessiond.approval.approved": event.approved,
             },
+            links=_links_to(event.request),
             start_time=approval.requested_at * NS_PER_MS,
         )
         span.end(max(event.at, approval.requested_at) * NS_PER_MS)
@@ -145,7 +147,8 @@ class SpanTracer:
         """Return where a run's model calls and tool calls are: below its own span."""
         caller = caller_of(run)
         sampled = caller.sampled if caller.span_id else self._begins_sampled(caller.trace_id)
-        return _place(TraceContext(caller.trace_id, span_id_of(run), sampled), remote=False)
+        place = TraceContext(caller.trace_id, span_id_of(run), sampled, caller.state)
+        return _place(place, remote=False)
 
     def _begins_sampled(self, trace_id: str) -> bool:
         """Decide as it will be decided of the run's own span, which comes last."""
@@ -153,7 +156,30 @@ class SpanTracer:
         return decided is Decision.RECORD_AND_SAMPLE
 
 
+def _error_of(end: e.Event) -> tuple[str, str]:
+    """Return the error that a run ended by, and what is said about it; "" where it is none."""
+    match end:
+        case e.RunFailed():
+            return "failed", end.error
+        case e.RunInterrupted():
+            return "interrupted", end.reason
+        case _:
+            return "", ""
+
+
+def _links_to(request: e.Request | None) -> list[Link]:
+    """Return a link to the request's own trace; none where it has no span there."""
+    caller = None if request is None else read_traceparent(request.trace)
+    if caller is None:
+        return []
+    return [Link(_span_context(caller, remote=True))]
+
+
 def _place(at: TraceContext, *, remote: bool) -> Context:
+    return trace.set_span_in_context(NonRecordingSpan(_span_context(at, remote=remote)), Context())
+
+
+def _span_context(at: TraceContext, *, remote: bool) -> SpanContext:
     flags = TraceFlags(TraceFlags.SAMPLED if at.sampled else TraceFlags.DEFAULT)
-    place = SpanContext(int(at.trace_id, 16), int(at.span_id, 16), remote, flags)
-    return trace.set_span_in_context(NonRecordingSpan(place), Context())
+    state = TraceState.from_header([at.state])
+    return SpanContext(int(at.trace_id, 16), int(at.span_id, 16), remote, flags, state)

@@ -1,5 +1,7 @@
 """Whether this process tells a collector what its runs do; nothing of it is loaded otherwise."""
 
+import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -8,6 +10,11 @@ from web.settings import ENV_PREFIX, Settings, SettingsError
 
 NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 """What the extra ``otel`` brings."""
+
+DISABLED = "OTEL_SDK_DISABLED"
+SERVICE_NAME = "OTEL_SERVICE_NAME"
+METRICS_EXPORTER = "OTEL_METRICS_EXPORTER"
+"""Variables of OpenTelemetry's own that the SDK is not asked about here."""
 
 
 class Telemetry(Protocol):
@@ -37,19 +44,32 @@ def check_telemetry(settings: Settings) -> None:
         )
 
 
-def make_telemetry(settings: Settings, instance: str) -> Telemetry:
+def make_telemetry(
+    settings: Settings, instance: str, environment: Mapping[str, str] = os.environ
+) -> Telemetry:
     """Return where traces go by the settings; starts threads where that is anywhere.
 
-    Raises SettingsError.
+    ``environment`` holds OpenTelemetry's own variables. Raises SettingsError.
     """
     check_telemetry(settings)
-    if settings.otel_endpoint is None:
+    if settings.otel_endpoint is None or environment.get(DISABLED, "").strip().lower() == "true":
         return _Off()
     from web.otlp import Otlp
 
     return Otlp(
-        settings.otel_endpoint, settings.otel_service_name, instance, content=settings.otel_content
+        settings.otel_endpoint,
+        service_name(settings, environment),
+        instance,
+        content=settings.otel_content,
+        metrics=environment.get(METRICS_EXPORTER, "").strip().lower() != "none",
     )
+
+
+def service_name(settings: Settings, environment: Mapping[str, str]) -> str:
+    """Return what the gateway is called: by its own setting, then by OpenTelemetry's variable."""
+    if "otel_service_name" in settings.model_fields_set:
+        return settings.otel_service_name
+    return environment.get(SERVICE_NAME) or settings.otel_service_name
 
 
 def _is_there(module: str) -> bool:

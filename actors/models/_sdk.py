@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from actors.models.base import Finished, ModelError, ModelRequest, Part
+from actors.models.base import Finished, ModelError, ModelRequest, Part, Response
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
 from actors.session.messages import (
     AssistantMessage,
@@ -56,7 +56,10 @@ def well_formed(text: str) -> str:
 
 def trace_headers(request: ModelRequest) -> dict[str, str] | None:
     """Return the headers by which a provider's spans join the call's trace, where there is one."""
-    return {"traceparent": request.traceparent} if request.traceparent else None
+    if not request.traceparent:
+        return None
+    state = {"tracestate": request.tracestate} if request.tracestate else {}
+    return {"traceparent": request.traceparent, **state}
 
 
 def without_pictures(messages: Sequence[Message]) -> list[Message]:
@@ -168,6 +171,7 @@ class Answer:
         self._blocks: list[OpenBlock] = []
         self.stop_reason = ""
         self.usage = Usage()
+        self.response = Response()
 
     @property
     def next_index(self) -> int:
@@ -192,5 +196,6 @@ class Answer:
         if stop_reason == "stop" and any(isinstance(block, ToolCall) for block in content):
             stop_reason = "tool_use"
         return Finished(
-            AssistantMessage(content, 0, self._provider, self._model_id, stop_reason, self.usage)
+            AssistantMessage(content, 0, self._provider, self._model_id, stop_reason, self.usage),
+            self.response,
         )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from msgspec.structs import replace
+
 from actors.models._call import calling, http_client
 from actors.models._failures import Failures
 from actors.models._sdk import (
@@ -19,7 +21,7 @@ from actors.models._sdk import (
     trace_headers,
     without_pictures,
 )
-from actors.models.base import ModelRequest, ModelStream, Part, ToolSpec
+from actors.models.base import ModelRequest, ModelStream, Part, Response, ToolSpec
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from anthropic.types import Usage as AnthropicUsage
 
 PROVIDER = "anthropic"
+ADDRESS = "https://api.anthropic.com"
 
 CONTEXT_TOKENS = 200_000
 """The window of a model of which nobody says how much it holds."""
@@ -103,6 +106,7 @@ class AnthropicModel:
     ) -> None:
         self.model_id = model_id
         self.context_tokens = context_tokens or CONTEXT_TOKENS
+        self.address = base_url or ADDRESS
         self._max_output_tokens = max_output_tokens or OUTPUT_TOKENS_MAX
         self._reasoning = reasoning
         self._vision = vision
@@ -200,8 +204,12 @@ class _Parts:
                 self._start(event)
             elif event.type == "message_start":
                 answer.usage = _usage(event.message.usage, answer.usage)
+                answer.response = Response(event.message.id, event.message.model)
             elif event.type == "message_delta":
                 answer.usage = _usage(event.usage, answer.usage)
+                if event.usage.output_tokens_details is not None:
+                    thought = event.usage.output_tokens_details.thinking_tokens
+                    answer.response = replace(answer.response, reasoning_tokens=thought)
                 if event.delta.stop_reason:
                     answer.stop_reason = STOP_REASONS.get(event.delta.stop_reason, "stop")
             elif event.type == "message_stop" and answer.stop_reason:

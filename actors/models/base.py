@@ -29,7 +29,7 @@ class ModelRequest(Struct, frozen=True):
     ``max_output_tokens`` bounds the answer besides the model's own limit. ``recall`` is what the
     model is told of memory, right after the last user's message. ``attempt`` counts how often
     the call was made before. ``traceparent`` names the call's span in W3C Trace Context, for the
-    provider's own spans; "" where nobody traces.
+    provider's own spans, with its ``tracestate``; "" where nobody traces.
     """
 
     messages: Sequence[Message]
@@ -40,6 +40,7 @@ class ModelRequest(Struct, frozen=True):
     recall: str = ""
     attempt: int = 0
     traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def told(self) -> Sequence[Message]:
@@ -61,10 +62,23 @@ def new_call_id(request: ModelRequest, index: int) -> str:
     return f"call_{last}_{len(request.messages)}_{request.attempt}_{index}"
 
 
+class Response(Struct, frozen=True):
+    """What a provider says of its answer that the conversation does without.
+
+    ``model_id`` is the model that answered, which need not be called as it was asked for.
+    ``reasoning_tokens`` are part of the usage's output; None where they are not counted apart.
+    """
+
+    id: str = ""
+    model_id: str = ""
+    reasoning_tokens: int | None = None
+
+
 class Finished(Struct, frozen=True):
     """The last part: the whole message, its timestamp 0."""
 
     message: AssistantMessage
+    response: Response = Response()
 
 
 Part = TextDelta | ThinkingDelta | ToolInputDelta | Finished
@@ -110,10 +124,12 @@ class Model(Protocol):
     """A model that can be called any number of times at once.
 
     One that ``remembers`` is told what is recalled, and asked what is worth remembering.
+    ``address`` is the URL that it is called at; "" where it runs in this process.
     """
 
     provider: str
     model_id: str
+    address: str
     context_tokens: int
     remembers: bool
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from actors.models.anthropic import ADDRESS as ANTHROPIC_ADDRESS
 from actors.models.anthropic import AnthropicModel
 from actors.models.base import Model, ModelError
 from actors.models.demo import CONTEXT_TOKENS, MODEL_ID, NAME, PROVIDER, DemoModel
 from actors.models.info import Facts, ModelInfo, Price, merged
 from actors.models.known import KnownModels, openai_facts
 from actors.models.listing import LIST_TIMEOUT_S, ProviderList, anthropic_models, openai_models
+from actors.models.openai import ADDRESS as OPENAI_ADDRESS
 from actors.models.openai import OpenAIModel, is_own
 from actors.runs.context import ANSWER_SHARE
 from actors.session.state import ModelRef
@@ -18,7 +20,7 @@ from actors.session.state import ModelRef
 DEFAULT_MODELS = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-6.2-sol"}
 """What is called when a provider's key is there and no model is named."""
 
-ADDRESSES = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
+ADDRESSES = {"anthropic": ANTHROPIC_ADDRESS, "openai": OPENAI_ADDRESS}
 """Where a provider is unless its variable names another server."""
 
 ID_CHARACTERS_MAX = 200

@@ -44,6 +44,7 @@ class DemoModel:
 
     provider = PROVIDER
     model_id = MODEL_ID
+    address = ""
     remembers = False
 
     def __init__(

@@ -26,6 +26,7 @@ from actors.models.base import (
     ModelRequest,
     ModelStream,
     Part,
+    Response,
     ToolSpec,
     new_call_id,
 )
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
 
 PROVIDER = "openai"
+ADDRESS = "https://api.openai.com/v1"
 NO_KEY = "none"
 """What is sent as the key where there is none: a local server ignores it, the SDK insists."""
 
@@ -101,6 +103,7 @@ class OpenAIModel:
     ) -> None:
         self.model_id = model_id
         self.context_tokens = context_tokens or CONTEXT_TOKENS
+        self.address = base_url or ADDRESS
         self._base_url = base_url
         self._max_output_tokens = max_output_tokens
         self._reasoning = reasoning
@@ -186,6 +189,7 @@ class _Parts:
         for chunk in self._chunks:
             if chunk.usage is not None:
                 self._answer.usage = _usage(chunk.usage)
+            self._answer.response = _response(chunk, self._answer.response)
             # Some servers send null for what is empty, against the schema.
             for choice in chunk.choices or ():
                 if choice.delta:
@@ -223,6 +227,17 @@ class _Parts:
             self._calls[delta.index] = delta.id, block
         if delta.function:
             yield from block.add(delta.function.arguments)
+
+
+def _response(chunk: "ChatCompletionChunk", before: Response) -> Response:
+    """Return what is known of the answer; servers with this protocol leave out what they like."""
+    details = chunk.usage.completion_tokens_details if chunk.usage else None
+    reasoning = details.reasoning_tokens if details else None
+    return Response(
+        chunk.id or before.id,
+        chunk.model or before.model_id,
+        before.reasoning_tokens if reasoning is None else reasoning,
+    )
 
 
 def _usage(usage: "CompletionUsage") -> Usage:

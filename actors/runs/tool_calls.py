@@ -10,7 +10,7 @@ from actors.runs.conversation import result_of
 from actors.runs.link import NumberedResult, Reported, RunLink, RunOver
 from actors.runs.progress import ToolProgress
 from actors.runs.results import bounded, failure_of
-from actors.runs.tracing import NO_TRACE, RunTrace
+from actors.runs.tracing import NO_TRACE, RunTrace, ToolSpan
 from actors.session import commands as c
 from actors.session import events as e
 from actors.session.messages import Text, ToolCall
@@ -130,7 +130,7 @@ class ToolCaller:
         if tool is None:
             return self._complete(call, "error", said(planned.problem))
         with self._trace.tool(call) as span:
-            result = bounded(self._run(tool, call, span.traceparent), self._tools.limits)
+            result = bounded(self._run(tool, call, span), self._tools.limits)
             span.done(result)
         return self._complete(call, "error" if result.is_error else "ok", result)
 
@@ -156,7 +156,7 @@ class ToolCaller:
             if isinstance(event, e.ToolCompleted)
         ]
 
-    def _run(self, tool: Tool, call: ToolCall, traceparent: str) -> ToolResult:
+    def _run(self, tool: Tool, call: ToolCall, span: ToolSpan) -> ToolResult:
         """Run the tool on a thread of its own; what does not end in time is left to itself."""
         cancellation, finished = Cancellation(), threading.Event()
         results: list[ToolResult] = []
@@ -169,7 +169,8 @@ class ToolCaller:
             cancellation,
             progress.add,
             self._tools.limits,
-            traceparent,
+            span.traceparent,
+            span.tracestate,
         )
 
         def work() -> None:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.feed import Committed
 from actors.models.base import Model
@@ -22,22 +23,35 @@ from actors.session.state import ModelRef, Run, SessionState
 from actors.tools.base import ToolResult
 
 TRACEPARENT = "traceparent"
-"""The name of the W3C's header, and of the same in the ``_meta`` of an MCP call."""
+TRACESTATE = "tracestate"
+"""The names of the W3C's headers, and of the same in the ``_meta`` of an MCP call."""
+
+TRACESTATE_CHARACTERS_MAX = 512
+"""How much of a tracestate goes on: what W3C Trace Context asks everybody to pass on."""
+TRACESTATE_MEMBERS_MAX = 32
+LONG_MEMBER_CHARACTERS = 128
+"""Members longer than this are the first to go where there is too much."""
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _VERSION = "00"
 _SAMPLED = 1
+_MEMBER = re.compile(
+    r"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+)
 
 
 class TraceContext(Struct, frozen=True):
     """A place in a trace, or without a ``span_id`` its beginning.
 
     Ids are in lower-case hexadecimal. Whether it is ``sampled`` is decided where it begins.
+    ``state`` is what tracers on the way have to say to each other, a tracestate.
     """
 
     trace_id: str
     span_id: str = ""
     sampled: bool = True
+    state: str = ""
 
     @property
     def header(self) -> str:
@@ -54,6 +68,23 @@ def read_traceparent(header: str) -> TraceContext | None:
     if int(trace_id, 16) == 0 or int(span_id, 16) == 0:
         return None
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+def read_tracestate(header: str) -> str:
+    """Return what goes on of a tracestate; "" where it is none, for it is all or nothing.
+
+    What is too long loses its longest members, then its oldest, as W3C Trace Context has it.
+    """
+    members = [each for part in header.split(",") if (each := part.strip(" \t"))]
+    found = [_MEMBER.fullmatch(each) for each in members]
+    keys = {each.group(1) for each in found if each is not None}
+    if len(keys) != len(members) or len(members) > TRACESTATE_MEMBERS_MAX:
+        return ""
+    if len(",".join(members)) > TRACESTATE_CHARACTERS_MAX:
+        members = [each for each in members if len(each) <= LONG_MEMBER_CHARACTERS]
+    while len(",".join(members)) > TRACESTATE_CHARACTERS_MAX:
+        members.pop()
+    return ",".join(members)
 
 
 def traced_request(header: str | None, *, begin: bool) -> str:
@@ -80,7 +111,8 @@ def caller_of(run: Run) -> TraceContext:
     """
     if not run.trace:
         return TraceContext(_derived("trace", run.prompt_id, 16))
-    return read_traceparent(run.trace) or TraceContext(run.trace)
+    context = read_traceparent(run.trace)
+    return TraceContext(run.trace) if context is None else replace(context, state=run.tracestate)
 
 
 def span_id_of(run: Run) -> str:
@@ -93,9 +125,10 @@ def _derived(kind: str, prompt_id: str, size: int) -> str:
 
 
 class ToolSpan(Protocol):
-    """A tool call that is being made; ``traceparent`` is for what it asks elsewhere."""
+    """A tool call that is being made; its place in the trace is for what it asks elsewhere."""
 
     traceparent: str
+    tracestate: str
 
     def done(self, result: ToolResult) -> None:
         """Take the result."""
@@ -126,6 +159,7 @@ class Tracer(Protocol):
 
 class _NoToolSpan:
     traceparent = ""
+    tracestate = ""
 
     def done(self, result: ToolResult) -> None:
         pass

@@ -25,7 +25,7 @@ class Request(Struct, frozen=True, gc=False, omit_defaults=True):
 
     ``token`` is the token's public id, ``address`` where the request came from, ``agent`` what
     sent it, by its own words. ``trace`` is the W3C traceparent that came with it, or the trace's
-    id alone where the trace began here.
+    id alone where the trace began here; ``tracestate`` is what came with the traceparent.
     """
 
     id: str
@@ -33,6 +33,7 @@ class Request(Struct, frozen=True, gc=False, omit_defaults=True):
     address: str = ""
     agent: str = ""
     trace: str = ""
+    tracestate: str = ""
 
 
 class Event(Struct, frozen=True, omit_defaults=True, kw_only=True):

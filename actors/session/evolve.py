@@ -133,6 +133,7 @@ def _prompt_queued(state: SessionState, event: e.PromptQueued) -> SessionState:
         event.principal,
         event.images,
         "" if event.request is None else event.request.trace,
+        "" if event.request is None else event.request.tracestate,
     )
     return replace(
         state,
@@ -175,12 +176,12 @@ def _prompt_cancelled(state: SessionState, event: e.PromptCancelled) -> SessionS
 
 def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
     version = state.version + 1
-    source, principal, seq, trace = "", "", version, ""
+    source, principal, seq, trace, tracestate = "", "", version, "", ""
     left = []
     for prompt in state.queue:
         if prompt.prompt_id == event.prompt_id:
             source, principal, seq = prompt.source, prompt.principal, prompt.seq
-            trace = prompt.trace
+            trace, tracestate = prompt.trace, prompt.tracestate
         else:
             left.append(prompt)
     return replace(
@@ -188,7 +189,16 @@ def _run_started(state: SessionState, event: e.RunStarted) -> SessionState:
         version=version,
         last_active_at=event.at,
         queue=tuple(left),
-        run=Run(event.prompt_id, source, principal, event.at, version, seq, trace=trace),
+        run=Run(
+            event.prompt_id,
+            source,
+            principal,
+            event.at,
+            version,
+            seq,
+            trace=trace,
+            tracestate=tracestate,
+        ),
         run_usage=Usage(),
         turn_usage=Usage(),
     )

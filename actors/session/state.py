@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from actors.session.messages import Image, Usage
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 """The shape of a stored state: raised whenever SessionState or evolve changes."""
 
 
@@ -23,7 +23,7 @@ class ModelRef(Struct, frozen=True, gc=False):
 
 
 class QueuedPrompt(Struct, frozen=True, gc=False):
-    """A prompt that waits; ``seq`` is that of its ``prompt.queued``, ``trace`` its request's."""
+    """A prompt that waits; ``seq`` is that of its ``prompt.queued``, its trace its request's."""
 
     prompt_id: str
     text: str
@@ -32,6 +32,7 @@ class QueuedPrompt(Struct, frozen=True, gc=False):
     principal: str
     images: tuple[Image, ...] = ()
     trace: str = ""
+    tracestate: str = ""
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -85,7 +86,7 @@ class Run(Struct, frozen=True, gc=False):
     """The run in progress; ``turn`` is 0 before its first turn.
 
     ``waited_ms`` is how long it has waited for approvals, ``continued`` how often it went on in
-    another process. ``trace`` is that of the prompt's request.
+    another process. ``trace`` and ``tracestate`` are those of the prompt's request.
     """
 
     prompt_id: str
@@ -99,6 +100,7 @@ class Run(Struct, frozen=True, gc=False):
     waited_ms: int = 0
     continued: int = 0
     trace: str = ""
+    tracestate: str = ""
 
 
 class SessionState(Struct, frozen=True):

@@ -37,11 +37,12 @@ class OwnTool(Struct, frozen=True):
 
 
 class OwnCall(Struct, frozen=True):
-    """A call of a server's tool by its name there; ``traceparent`` is "" where nobody traces."""
+    """A call of a server's tool by its name there; its trace is "" where nobody traces."""
 
     name: str
     arguments: dict[str, Any]
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class McpServer:
@@ -242,7 +243,8 @@ def _meta_of(call: OwnCall) -> "RequestParamsMeta | None":
     """Return what a call carries besides its arguments: its trace, as MCP has it (SEP-414)."""
     if not call.traceparent:
         return None
-    return cast("RequestParamsMeta", {"traceparent": call.traceparent})  # an open map
+    state = {"tracestate": call.tracestate} if call.tracestate else {}
+    return cast("RequestParamsMeta", {"traceparent": call.traceparent, **state})  # an open map
 
 
 def _answer_of(code: int, message: str) -> str:

@@ -86,7 +86,8 @@ class ToolContext(Struct, frozen=True):
 
     ``workspace`` is the only folder that it may reach; it exists. ``report`` takes output as it
     comes, for those who watch; it does not block. ``traceparent`` names the call's span in W3C
-    Trace Context, for what the tool asks elsewhere; "" where nobody traces.
+    Trace Context, for what the tool asks elsewhere, with its ``tracestate``; "" where nobody
+    traces.
     """
 
     workspace: Path
@@ -97,6 +98,7 @@ class ToolContext(Struct, frozen=True):
     report: Callable[[str], None]
     limits: ToolLimits = ToolLimits()
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class Tool(Protocol):

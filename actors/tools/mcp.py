@@ -39,7 +39,7 @@ class McpTool:
 
     def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
         """See Tool.run; what goes wrong at the server is an error result."""
-        call = OwnCall(self._name, arguments, context.traceparent)
+        call = OwnCall(self._name, arguments, context.traceparent, context.tracestate)
         work = partial(self._server.call, call, context.limits)
         timeout_s = self._server.settings.tool_timeout_s + ANSWER_EXTRA_S
         return self._loop.call(work, context, timeout_s)

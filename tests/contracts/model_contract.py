@@ -15,6 +15,7 @@ from actors.models.base import (
     ModelError,
     ModelRequest,
     Part,
+    Response,
     ToolSpec,
 )
 from actors.session.events import TextDelta, ThinkingDelta, ToolInputDelta
@@ -47,6 +48,7 @@ from tests.wire.servers import (
 )
 
 KEY = "sk-the-secret-key-0123456789"
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 HELLO = ModelRequest((UserMessage((Text("Hello"),), 0),))
 LOOK_UP = ToolSpec("look_up", "Looks a word up.", {"type": "object", "properties": {}})
 STALL_S = 0.2
@@ -109,10 +111,13 @@ class ModelCase:
 class ModelContract(ModelCase):
     """What is said and what comes of it."""
 
-    @pytest.mark.parametrize("trace", ["", f"00-{'a' * 32}-{'b' * 16}-01"])
-    def test_a_calls_trace_goes_on_at_the_provider(self, server: ModelServer, trace: str) -> None:
-        sent = self.sent(server, replace(HELLO, traceparent=trace))
-        assert sent.headers.get("traceparent", "") == trace
+    @pytest.mark.parametrize("trace", [("", ""), (PARENT, ""), (PARENT, "rojo=1,congo=2")])
+    def test_a_calls_trace_goes_on_at_the_provider(
+        self, server: ModelServer, trace: tuple[str, str]
+    ) -> None:
+        asked = replace(HELLO, traceparent=trace[0], tracestate=trace[1])
+        sent = self.sent(server, asked).headers
+        assert (sent.get("traceparent", ""), sent.get("tracestate", "")) == trace
 
     def test_the_sdk_is_imported_on_first_use(self) -> None:
         absent = f"not {{'{self.provider}', 'httpx2'}} & sys.modules.keys()"
@@ -150,7 +155,8 @@ class ModelContract(ModelCase):
             Finished(
                 AssistantMessage(
                     (Text("Hello wörld 🌍"),), 0, self.provider, "test-model", "stop", Usage()
-                )
+                ),
+                Response("r1", "m"),
             ),
         ]
 
@@ -264,7 +270,9 @@ class ModelContract(ModelCase):
 
     def test_usage_is_told_as_the_provider_counted_it(self, server: ModelServer) -> None:
         usage = Usage(input=11, output=7, cache_read=5, cache_write=3)
-        assert self.message(server, Say(["x"]), Finish("stop", usage)).usage == usage
+        last = self.parts(server, Say(["x"]), Finish("stop", usage, 4))[-1]
+        assert isinstance(last, Finished)
+        assert (last.message.usage, last.response) == (usage, Response("r1", "m", 4))
 
     def test_arguments_that_are_not_json_are_an_error(self, server: ModelServer) -> None:
         server.reply([Ask("id-1", "look_up", ['{"word":']), Finish("tool_use")])

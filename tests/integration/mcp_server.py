@@ -32,7 +32,8 @@ def made() -> Any:
 
     @server.tool()
     def trace(ctx: Context) -> str:
-        return str((ctx.request_context.meta or {}).get("traceparent"))
+        meta = ctx.request_context.meta or {}
+        return f"{meta.get('traceparent')} {meta.get('tracestate')}"
 
     @server.tool()
     def pid() -> str:

@@ -77,7 +77,7 @@ def call(
     cancellation: Cancellation | None = None,
     report: Callable[[str], None] = lambda _: None,
     limits: ToolLimits | None = None,
-    traceparent: str = "",
+    trace: tuple[str, str] = ("", ""),
 ) -> ToolResult:
     context = ToolContext(
         Path(),
@@ -87,7 +87,7 @@ def call(
         cancellation or Cancellation(),
         report,
         limits or ToolLimits(),
-        traceparent,
+        *trace,
     )
     return tool_of(servers, name).run(arguments or {}, context)
 
@@ -143,9 +143,12 @@ def test_a_call_is_answered_and_its_progress_reported(modern: McpServers) -> Non
     assert reports == ["half of it\n"]
 
 
-@pytest.mark.parametrize("sent", ["", f"00-{'a' * 32}-{'b' * 16}-01"])
-def test_a_calls_trace_goes_on_at_the_server(modern: McpServers, sent: str) -> None:
-    assert call(modern, "test__trace", traceparent=sent).content == (Text(sent or "None"),)
+@pytest.mark.parametrize(
+    "sent", [("", ""), (PARENT := f"00-{'a' * 32}-{'b' * 16}-01", ""), (PARENT, "a=1,b=2")]
+)
+def test_a_calls_trace_goes_on_at_the_server(modern: McpServers, sent: tuple[str, str]) -> None:
+    had = " ".join(each or "None" for each in sent)
+    assert call(modern, "test__trace", trace=sent).content == (Text(had),)
 
 
 def test_reports_come_on_the_thread_that_made_the_call(modern: McpServers) -> None:

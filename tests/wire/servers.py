@@ -38,6 +38,7 @@ class Ask(NamedTuple):
 class Finish(NamedTuple):
     stop_reason: str = "stop"
     usage: Usage = Usage()
+    reasoning_tokens: int | None = None
 
 
 class Raw(NamedTuple):
@@ -135,9 +136,12 @@ class OpenAIWire:
                     for piece in pieces:
                         yield self._call(calls, {}, {"arguments": piece})
                     calls += 1
-                case Finish(stop_reason, usage):
+                case Finish(stop_reason, usage, reasoning):
                     yield self._delta({}, self.reasons.get(stop_reason, stop_reason))
-                    yield self._event({"choices": [], "usage": self._usage(usage)})
+                    counted = self._usage(usage)
+                    if reasoning is not None:
+                        counted["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+                    yield self._event({"choices": [], "usage": counted})
                     yield b"data: [DONE]\n\n"
                 case Report(kind, message):
                     yield self._event({"error": {"type": kind, "message": message}})
@@ -175,7 +179,7 @@ class OpenAIWire:
         return self._event({"choices": [choice], "usage": None})
 
     def _event(self, fields: dict[str, Any]) -> bytes:
-        chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        chunk = {"id": "r1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
         return b"data: " + json.dumps({**chunk, **fields}).encode() + b"\n\n"
 
     def _usage(self, usage: Usage) -> dict[str, Any]:
@@ -225,10 +229,12 @@ class AnthropicWire:
                     kind = "input_json_delta"
                     deltas = [{"type": kind, "partial_json": piece} for piece in ["", *pieces]]
                     yield from self._block(index, head, deltas)
-                case Finish(stop_reason, _):
+                case Finish(stop_reason, _, reasoning):
                     reason = self.reasons.get(stop_reason, stop_reason)
                     delta = {"stop_reason": reason, "stop_sequence": None}
-                    counted = {"output_tokens": usage.output}
+                    counted: dict[str, Any] = {"output_tokens": usage.output}
+                    if reasoning is not None:
+                        counted["output_tokens_details"] = {"thinking_tokens": reasoning}
                     yield self._event("message_delta", delta=delta, usage=counted)
                     yield self._event("message_stop")
                 case Report(kind, message):
@@ -272,7 +278,7 @@ class AnthropicWire:
             "output_tokens": 1,
         }
         message: dict[str, Any] = {
-            "id": "m1",
+            "id": "r1",
             "type": "message",
             "role": "assistant",
             "model": "m",

@@ -89,6 +89,7 @@ class Summarising:
     """A model that gives the test's answers, the last one over and over. Implements Model."""
 
     provider = model_id = "summarising"
+    address = ""
     remembers = False
 
     def __init__(self, *answers: str | Exception, context_tokens: int = 8_000) -> None:

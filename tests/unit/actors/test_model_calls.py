@@ -33,6 +33,7 @@ class Scripted:
 
     provider = "scripted"
     model_id = "scripted"
+    address = ""
     remembers = False
 
     def __init__(

@@ -35,6 +35,7 @@ class Speaking:
     provider = "speaking"
     model_id = "speaking"
     context_tokens = 1_000
+    address = ""
     remembers = False
 
     def __init__(self, *parts: Part) -> None:

@@ -179,6 +179,7 @@ class HeldModel:
     provider = "held"
     model_id = "held"
     context_tokens = 1_000
+    address = ""
     remembers = False
 
     def __init__(self, inner: Model) -> None:

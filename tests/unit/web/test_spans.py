@@ -1,122 +1,31 @@
 """What a run's spans are, by the OpenTelemetry conventions, and that they form one tree."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
-
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind
 
-from actors.models.base import Finished, ModelError, ModelRequest
+from actors.models.base import ModelError, ModelRequest
 from actors.session import commands as c
 from actors.session import events as e
-from actors.session.messages import AssistantMessage, Text, ToolCall, Usage
-from actors.tools.base import ToolContext, ToolError, ToolResult, said
+from actors.tools.base import ToolContext, ToolError, ToolResult
 from actors.tools.policy import ToolRule
 from persistence.in_memory import InMemoryEventLog
 from tests.unit.actors.test_model_calls import Scripted, answer, use
 from tests.unit.actors.tools import Calling, Held
-from tests.unit.actors.world import World, eventually
-from web.spans import ChosenIds, SpanTracer
-
-TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-CALLER_ID = "00f067aa0ba902b7"
-ASKED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-01")
-UNSAMPLED = e.Request("r1", trace=f"00-{TRACE_ID}-{CALLER_ID}-00")
-USAGE = Usage(10, 5, 3, 2, 0.5)
-
-
-class Traced:
-    """A world whose spans and measurements are kept here."""
-
-    def __init__(self, folder: Path, sampler: Sampler | None, *, content: bool) -> None:
-        self.folder = folder
-        self._exporter = InMemorySpanExporter()
-        self._reader = InMemoryMetricReader()
-        ids = ChosenIds()
-        self._spans = TracerProvider(sampler, id_generator=ids, shutdown_on_exit=False)
-        self._spans.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self._metrics = MeterProvider([self._reader], shutdown_on_exit=False)
-        self.tracer = SpanTracer(self._spans, ids, self._metrics, "agent", content=content)
-        self._worlds: list[World] = []
-
-    def world(self, *tools: Any, **options: Any) -> World:
-        made = World(tools=tools, folder=self.folder, tracer=self.tracer, **options)
-        self._worlds.append(made)
-        return made
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        return list(self._exporter.get_finished_spans())
-
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.spans if span.name == name]
-
-    def run(self) -> ReadableSpan:
-        """Wait for the run's own span, the last one, and return it."""
-        eventually(lambda: bool(self.named("invoke_agent agent")))
-        (span,) = self.named("invoke_agent agent")
-        return span
-
-    def measured(self, name: str) -> list[Any]:
-        data = self._reader.get_metrics_data()
-        assert data is not None
-        return [
-            point
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
-
-    def close(self) -> None:
-        for world in self._worlds:
-            world.close()
-        self._spans.shutdown()
-        self._metrics.shutdown()
-
-
-Trace = Callable[..., Traced]
-
-
-@pytest.fixture
-def trace(tmp_path: Path) -> Iterator[Trace]:
-    made: list[Traced] = []
-
-    def traced(sampler: Sampler | None = None, *, content: bool = False) -> Traced:
-        made.append(Traced(tmp_path, sampler, content=content))
-        return made[-1]
-
-    yield traced
-    for each in made:
-        each.close()
-
-
-def attributes(span: ReadableSpan) -> Mapping[str, Any]:
-    assert span.attributes is not None
-    return span.attributes
-
-
-def id_of(span: ReadableSpan) -> int:
-    assert span.context is not None
-    return span.context.span_id
-
-
-def trace_of(span: ReadableSpan) -> str:
-    assert span.context is not None
-    return f"{span.context.trace_id:032x}"
-
-
-def parent_of(span: ReadableSpan) -> int | None:
-    return None if span.parent is None else span.parent.span_id
+from tests.unit.actors.world import eventually
+from tests.unit.web.traced import (
+    ASKED,
+    CALLER_ID,
+    TRACE_ID,
+    UNSAMPLED,
+    USAGE,
+    Trace,
+    attributes,
+    id_of,
+    parent_of,
+    state_of,
+    trace_of,
+)
 
 
 def test_a_run_with_a_tool_is_one_tree_below_the_caller(trace: Trace) -> None:
@@ -158,54 +67,6 @@ def test_a_runs_span_says_what_the_conventions_ask_for(trace: Trace) -> None:
     assert told["gen_ai.usage.output_tokens"] == 5
 
 
-def test_a_model_calls_span_says_what_the_conventions_ask_for(trace: Trace) -> None:
-    traced = trace()
-    world = traced.world()
-    model = use(world, Scripted([e.TextDelta(0, "h"), answer("hi", usage=USAGE)]))
-    world.prompt("k", "hello", request=ASKED).until("run.completed")
-    (chat,) = traced.named("chat scripted")
-    assert chat.kind is SpanKind.CLIENT
-    told = dict(attributes(chat))
-    assert told.pop("gen_ai.response.time_to_first_chunk") >= 0
-    assert told == {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "scripted",
-        "gen_ai.request.model": "scripted",
-        "gen_ai.request.stream": True,
-        "gen_ai.conversation.id": "k",
-        "gen_ai.response.model": "scripted",
-        "gen_ai.response.finish_reasons": ("stop",),
-        "gen_ai.usage.input_tokens": 15,
-        "gen_ai.usage.output_tokens": 5,
-        "gen_ai.usage.cache_read.input_tokens": 3,
-        "gen_ai.usage.cache_creation.input_tokens": 2,
-        "sessiond.model.attempt": 1,
-    }
-    assert model.requests[0].traceparent == f"00-{TRACE_ID}-{id_of(chat):016x}-01"
-
-
-def test_each_attempt_of_a_model_call_is_a_span_and_a_failed_one_says_how(trace: Trace) -> None:
-    traced = trace()
-    world = traced.world()
-    cut = ModelError("the secret cut off", status=529, retryable=True)
-    use(world, Scripted([e.TextDelta(0, "par"), cut], [answer("whole", usage=USAGE)]))
-    world.prompt("k", "hello", request=ASKED).until("run.completed")
-    traced.run()
-    first, second = traced.named("chat scripted")
-    assert attributes(first)["error.type"] == "529"
-    assert not first.status.is_ok
-    assert first.status.description is None
-    assert [attributes(each)["sessiond.model.attempt"] for each in (first, second)] == [1, 2]
-    assert second.status.is_unset
-    durations = traced.measured("gen_ai.client.operation.duration")
-    assert sorted(point.attributes.get("error.type", "") for point in durations) == ["", "529"]
-    tokens = traced.measured("gen_ai.client.token.usage")
-    assert {point.attributes["gen_ai.token.type"]: point.sum for point in tokens} == {
-        "input": 15,
-        "output": 5,
-    }
-
-
 def test_a_run_that_fails_says_so_without_quoting_anything(trace: Trace) -> None:
     traced = trace()
     world = traced.world()
@@ -222,7 +83,7 @@ def test_a_tool_that_fails_is_an_error_and_its_trace_goes_on_elsewhere(trace: Tr
     seen: list[str] = []
 
     def refuse(_arguments: object, context: ToolContext) -> ToolResult:
-        seen.append(context.traceparent)
+        seen.extend([context.traceparent, context.tracestate])
         raise ToolError("Not on a Sunday.")
 
     world = traced.world(Calling("act", refuse))
@@ -235,46 +96,7 @@ def test_a_tool_that_fails_is_an_error_and_its_trace_goes_on_elsewhere(trace: Tr
     assert told["gen_ai.tool.type"] == "function"
     assert told["gen_ai.conversation.id"] == "k"
     assert told["gen_ai.tool.call.id"]
-    assert seen == [f"00-{TRACE_ID}-{id_of(tool):016x}-01"]
-
-
-def test_nothing_that_anybody_said_is_in_a_span_unless_it_is_wanted(trace: Trace) -> None:
-    traced = trace()
-    world = traced.world(Calling("act", lambda _arguments, _context: said("tool-canary")))
-    world.settings.system_prompt = "system-canary"
-    watch = world.prompt("k", '!act {"n": 7, "x": "prompt-canary"}', request=ASKED)
-    watch.until("run.completed")
-    traced.run()
-    assert "canary" not in "".join(span.to_json() for span in traced.spans)
-
-
-def test_content_that_is_wanted_has_the_shape_of_the_conventions(trace: Trace) -> None:
-    traced = trace(content=True)
-    world = traced.world(Calling("act"))
-    world.settings.system_prompt = "Be brief."
-    call = ToolCall("c1", "act", {"n": 7})
-    asking = Finished(AssistantMessage((call,), 0, "scripted", "scripted", "tool_use"))
-    use(world, Scripted([asking], [answer("done")]))
-    world.prompt("k", "hello", request=ASKED).until("run.completed")
-    first, second = traced.named("chat scripted")
-    tool_call = {"type": "tool_call", "id": "c1", "name": "act", "arguments": {"n": 7}}
-    assert json.loads(attributes(first)["gen_ai.output.messages"]) == [
-        {"role": "assistant", "parts": [tool_call], "finish_reason": "tool_call"}
-    ]
-    result = [{"type": "text", "content": "did 7"}]
-    assert json.loads(attributes(second)["gen_ai.input.messages"]) == [
-        {"role": "user", "parts": [{"type": "text", "content": "hello"}]},
-        {"role": "assistant", "parts": [tool_call]},
-        {
-            "role": "tool",
-            "parts": [{"type": "tool_call_response", "id": "c1", "result": result}],
-        },
-    ]
-    (system,) = json.loads(attributes(first)["gen_ai.system_instructions"])
-    assert system["content"].startswith("Be brief.")
-    (tool,) = traced.named("execute_tool act")
-    assert json.loads(attributes(tool)["gen_ai.tool.call.arguments"]) == {"n": 7}
-    assert json.loads(attributes(tool)["gen_ai.tool.call.result"]) == result
+    assert seen == [f"00-{TRACE_ID}-{id_of(tool):016x}-01", "vendor=1"]
 
 
 def test_a_run_that_waits_for_approval_in_one_process_and_ends_in_another_is_one_tree(
@@ -287,13 +109,19 @@ def test_a_run_that_waits_for_approval_in_one_process_and_ends_in_another_is_one
     first.registry.upkeep.drain(0)
     second = traced.world(Calling("act"), log=log, rules=rules, owner="two")
     (approval,) = second.registry.state("k").pending
-    second.registry.ask("k", c.ResolveApproval(9_000_000_000_000, approval.approval_id, True))
+    approved = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    at = 9_000_000_000_000
+    second.registry.ask("k", c.ResolveApproval(at, approval.approval_id, True, request=approved))
     run = traced.run()
     (waited,) = traced.named("wait_for_approval act")
     assert waited.start_time == approval.requested_at * 1_000_000
     assert waited.end_time == 9_000_000_000_000 * 1_000_000
     assert attributes(waited)["sessiond.approval.approved"] is True
+    (link,) = waited.links  # to whoever approved, in a trace of their own
+    assert link.context.trace_id == int("a" * 32, 16)
+    assert link.context.span_id == int("b" * 16, 16)
     assert {trace_of(span) for span in traced.spans} == {TRACE_ID}
+    assert {state_of(span) for span in traced.spans} == {"vendor=1"}
     assert [parent_of(span) for span in traced.spans if span is not run] == [id_of(run)] * 4
 
 
@@ -303,7 +131,7 @@ def test_the_trace_of_a_queued_prompt_is_its_own(trace: Trace) -> None:
     world = traced.world(held)
     world.prompt("k", "!hold {}", request=ASKED)
     assert held.begun.wait(10)
-    later = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    later = e.Request("r2", trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01", tracestate="other=2")
     watch = world.prompt("k", "later", request=later)
     held.release.set()
     watch.until("run.completed")
@@ -311,6 +139,7 @@ def test_the_trace_of_a_queued_prompt_is_its_own(trace: Trace) -> None:
     first, second = traced.named("invoke_agent agent")
     assert (trace_of(first), trace_of(second)) == (TRACE_ID, "a" * 32)
     assert parent_of(second) == int("b" * 16, 16)
+    assert [state_of(each) for each in (first, second)] == ["vendor=1", "other=2"]
 
 
 @pytest.mark.parametrize("request_", [e.Request("r1", trace=TRACE_ID), None])
@@ -339,6 +168,7 @@ def test_a_trace_that_is_not_sampled_leaves_no_span_but_goes_on_as_such(
     world.close()
     assert traced.spans == []
     assert model.requests[0].traceparent.endswith("-00")
+    assert model.requests[0].tracestate == request_.tracestate
 
 
 def test_what_is_aborted_ends_its_spans(trace: Trace) -> None:
@@ -369,14 +199,3 @@ def test_a_summary_on_the_way_is_a_model_call_of_the_run(trace: Trace) -> None:
     assert summaries
     eventually(lambda: len(traced.named("chat scripted")) == len(model.requests))
     assert all(isinstance(each, ModelRequest) and each.traceparent for each in model.requests)
-
-
-def test_an_answer_with_text_that_is_too_long_is_told_without_it(trace: Trace) -> None:
-    traced = trace(content=True)
-    world = traced.world()
-    long = Finished(AssistantMessage((Text("x" * 80_000),), 0, "scripted", "scripted"))
-    use(world, Scripted([long]))
-    world.prompt("k", "hello", request=ASKED).until("run.completed")
-    (chat,) = traced.named("chat scripted")
-    (told,) = json.loads(attributes(chat)["gen_ai.output.messages"])
-    assert told == {"role": "assistant", "parts": [], "finish_reason": "stop"}
