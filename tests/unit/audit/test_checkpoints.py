@@ -229,6 +229,18 @@ def test_a_log_keeps_its_name_when_its_key_is_replaced_and_both_keys_say_so(
     assert len(signed.known) == 2
 
 
+def test_a_new_key_is_introduced_also_where_no_stream_has_moved(signed: SignedLog) -> None:
+    signed.append("session:a")
+    sign(signed)
+    (old,) = signed.keys
+    signed.keys = [new_key(), old]
+    both = sign(signed)
+    assert check_rotation(signed.known[1])
+    assert set(verify_note(parse_note(both.note), signed.public_keys)) == set(signed.public_keys)
+    signed.keys = signed.keys[:1]
+    assert signed.signer.sign_now() is None
+
+
 def test_a_key_that_nothing_ties_to_the_old_one_is_introduced_as_new(signed: SignedLog) -> None:
     signed.append("session:a")
     sign(signed)
