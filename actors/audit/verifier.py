@@ -8,7 +8,6 @@ from msgspec import Struct
 from actors.audit.anchoring import compare
 from actors.audit.checkpoints import Checkpoints
 from actors.audit.events import STREAM as CHECKPOINTS
-from actors.audit.gone_deltas import gone_deltas
 from actors.audit.notes import VerifierKey, parse_verifier_key
 from actors.audit.segments import Segment, SegmentReport
 from actors.audit.verification import Since, StreamReport, verify_row
@@ -136,8 +135,7 @@ class LogVerifier:
                 progress(reports[-1].seq - reports[-1].after)
             return reports
 
-        before_us = gone_deltas(self._raw).before(stream.stream_id)
-        return verify_row(self._raw, stream, check, since=since, deltas_before_us=before_us)
+        return verify_row(self._raw, stream, check, since=since)
 
     def verify_all(self, *, from_checkpoint: bool, progress: Progress) -> None:
         """Verify every stream, the checkpoints, and what no stream tells by itself."""
