@@ -12,7 +12,7 @@ from actors.audit.events import STREAM
 from actors.audit.notes import VerifierKey
 from actors.audit.proofs import check_proof
 from actors.audit.segments import Finding
-from actors.audit.verification import Since, StreamReport, verify_stream
+from actors.audit.verification import ATTEMPTS_MAX, Since, StreamReport, verify_stream
 from persistence.errors import CorruptLogError, ProofError
 from persistence.event_log import EventLog
 from persistence.raw_rows import CHUNK_ROWS, RawRows
@@ -90,6 +90,16 @@ def contradiction(error: CorruptLogError | ProofError, report: StreamReport) -> 
 
 def tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
     """Return where the tree's tables are not what the checkpoints lead to, the first place."""
+    damage: list[Anchored] = []
+    for _attempt in range(ATTEMPTS_MAX):
+        head = log.head(STREAM)
+        damage = _tree_damage(log, tree)
+        if not damage or log.head(STREAM) == head:
+            break  # else the tree has grown meanwhile
+    return damage
+
+
+def _tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
     size = 0
     try:
         for leaves, nodes in rebuilt(log, tree):

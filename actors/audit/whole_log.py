@@ -169,7 +169,7 @@ class _Everything:
         ]
 
     def _again(self, opened: _Open) -> StreamReport:
-        """Look once more, in one piece: it may have gone on meanwhile, or deltas of it have gone."""
+        """Look once more, in one piece: it may have gone on meanwhile, or lost deltas."""
         stream = self._raw.stream_of_row(opened.captured.stream.row) or opened.captured.stream
         return verify_row(self._raw, stream, checked_by(self._raw), since=opened.since)
 

@@ -27,6 +27,7 @@ from actors.audit.signing import (
     UnknownWitness,
     check_rotation,
 )
+from actors.audit.vouching import tree_damage
 from actors.gateway_state import STREAM as GATEWAY_STREAM
 from actors.session.events import Request
 from persistence.errors import CorruptLogError, ProofError
@@ -417,3 +418,20 @@ def test_a_checkpoint_costs_as_many_bytes_as_it_has_to(signed: SignedLog) -> Non
     assert isinstance(event, CheckpointSigned)
     assert event.leaves == ((GATEWAY_STREAM, 1), ("session:a", 1))
     assert len(stored.payload) < 500
+
+
+def test_a_checkpoint_that_is_signed_meanwhile_is_no_damage_of_the_tree() -> None:
+    class Watched(InMemoryTree):
+        def counts(self) -> tuple[int, int]:
+            while pending:
+                pending.pop()()
+            return super().counts()
+
+    log = InMemoryEventLog()
+    signed = SignedLog(log, Watched(log))
+    pending = [lambda: sign(signed), lambda: signed.append("session:a")]
+    signed.append("session:a")
+    sign(signed)
+    assert tree_damage(log, signed.tree) == []
+    assert not pending
+    signed.close()
