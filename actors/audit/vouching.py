@@ -100,10 +100,10 @@ def tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
 
 
 def _tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
-    size = 0
+    size = nodes_count = 0
     try:
         for leaves, nodes in rebuilt(log, tree):
-            size += len(leaves)
+            size, nodes_count = size + len(leaves), nodes_count + len(nodes)
             found = tree.nodes([(each.level, each.index) for each in nodes])
             wrong = leaves and tree.leaves(leaves[0].index, len(leaves)) != leaves
             if wrong or any(found.get((each.level, each.index)) != each.hash for each in nodes):
@@ -111,8 +111,10 @@ def _tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
                 return [Anchored(STREAM, 0, f"{problem}: sessiond checkpoint --rebuild")]
     except CorruptLogError as error:
         return [Anchored(error.stream_id, error.seq, error.problem)]
-    if tree.counts()[0] > size:
+    counts = tree.counts()
+    what = "leaves" if counts[0] > size else "nodes"
+    if counts[0] > size or counts[1] > nodes_count:
         head = log.head(STREAM)
         end = 0 if head is None else head.version
-        return [Anchored(STREAM, end + 1, f"the tree has leaves above {size}, which nobody signed")]
+        return [Anchored(STREAM, end + 1, f"the tree has {what} above {size}, which nobody signed")]
     return []

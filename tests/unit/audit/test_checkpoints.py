@@ -405,6 +405,10 @@ def test_a_tree_that_was_tampered_with_is_not_signed_on_but_made_anew(signed: Si
     assert (log._nodes, log._leaves) == (nodes, leaves)
     sign(signed)
     assert check_tables(log, signed.tree) == []
+    assert tree_damage(log, signed.tree) == []
+    log._nodes[9, 9] = bytes(32)
+    (finding,) = tree_damage(log, signed.tree)
+    assert "nodes above" in finding.problem
 
 
 def test_a_checkpoint_costs_as_many_bytes_as_it_has_to(signed: SignedLog) -> None:
