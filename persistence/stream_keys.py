@@ -1,5 +1,6 @@
 """Where the wrapped keys of streams lie: in a database of their own, or beside the log."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,14 +52,15 @@ class KeyStore:
         """Return a key by its id."""
         return next(iter(self._found(_KEYS.where(stream_keys.c.id == key_id))), None)
 
-    def all(self) -> list[StoredKey]:
-        """Return all keys, the oldest first."""
-        return self._found(_KEYS.order_by(stream_keys.c.number))
+    def add(self, key: StoredKey, agree: Callable[[StoredKey], object]) -> None:
+        """Keep a key, durably, unless ``agree`` raises at the oldest one.
 
-    def add(self, key: StoredKey) -> None:
-        """Keep a key, durably."""
+        That one stays as it is until the new one is kept: ``rewrite`` waits for it.
+        """
         values = {"id": key.id, "stream_id": key.stream_id, "wrapped": key.wrapped}
         with translated_errors(), self._engine.begin() as connection:
+            for row in connection.execute(_OLDEST.with_for_update(read=True)).all():
+                agree(_stored(row))
             connection.execute(sa.insert(stream_keys).values(values))
 
     def delete_others(self, stream_id: str, kept: bytes) -> list[bytes]:
@@ -69,12 +71,15 @@ class KeyStore:
             connection.execute(sa.delete(stream_keys).where(others))
         return [bytes(each) for each in ids]
 
-    def rewrite(self, keys: list[StoredKey]) -> None:
-        """Replace the wrapped form of keys, all or none."""
+    def rewrite(self, rewrapped: Callable[[StoredKey], bytes]) -> int:
+        """Replace the wrapped form of all keys, all or none; return how many there are."""
         with translated_errors(), self._engine.begin() as connection:
+            connection.execute(_OLDEST.with_for_update())
+            keys = [_stored(row) for row in connection.execute(_KEYS).all()]
             for key in keys:
                 change = sa.update(stream_keys).where(stream_keys.c.id == key.id)
-                connection.execute(change.values(wrapped=key.wrapped))
+                connection.execute(change.values(wrapped=rewrapped(key)))
+        return len(keys)
 
     def close(self) -> None:
         """Give back the connections."""
@@ -82,11 +87,16 @@ class KeyStore:
 
     def _found(self, query: sa.Select[Any]) -> list[StoredKey]:
         with translated_errors(), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [StoredKey(bytes(key_id), name, bytes(wrapped)) for key_id, name, wrapped in rows]
+            return [_stored(row) for row in connection.execute(query).all()]
 
 
 _KEYS = sa.select(stream_keys.c.id, stream_keys.c.stream_id, stream_keys.c.wrapped)
+_OLDEST = _KEYS.order_by(stream_keys.c.number).limit(1)
+
+
+def _stored(row: Sequence[Any]) -> StoredKey:
+    key_id, stream_id, wrapped = row
+    return StoredKey(bytes(key_id), stream_id, bytes(wrapped))
 
 
 def _settle(engine: sa.Engine) -> None:

@@ -135,13 +135,9 @@ class Vault:
     def rewrap(self, master_key: bytes) -> int:
         """Wrap all keys by another master key, all or none; return how many there are."""
         with self._lock:
-            rewrapped = [
-                replace(each, wrapped=_wrap(master_key, self._unwrapped(each)))
-                for each in self._keys.all()
-            ]
-            self._keys.rewrite(rewrapped)
+            count = self._keys.rewrite(lambda each: _wrap(master_key, self._unwrapped(each)))
             self._master_key = master_key
-            return len(rewrapped)
+            return count
 
     def close(self) -> None:
         """Give back the connections, and forget the keys."""
@@ -202,11 +198,14 @@ class Vault:
             return self._usable(stored)
 
     def _make(self, stream_id: str) -> _Key:
-        """Make a key; it is durable before anything is encrypted by it."""
+        """Make a key; it is durable before anything is encrypted by it.
+
+        Where the master key was exchanged meanwhile there would be no way back to it: VaultError.
+        """
         data_key = self._random_bytes(KEY_BYTES)
         key_id = self._random_bytes(KEY_ID_BYTES)
         stored = StoredKey(key_id, stream_id, _wrap(self._master_key, data_key))
-        self._keys.add(stored)
+        self._keys.add(stored, self._unwrapped)
         return self._usable(stored)
 
     def _usable(self, stored: StoredKey) -> _Key:

@@ -145,7 +145,7 @@ def check_keys(settings: Settings) -> Findings:
     """Read the keys that sign and encrypt."""
     yield _signing(settings)
     if settings.encryption_key_file is not None:
-        yield _master(settings.encryption_key_file)
+        yield _master(settings.encryption_key_file, remembers=settings.memory_enabled)
 
 
 def _signing(settings: Settings) -> Finding:
@@ -167,7 +167,7 @@ def _signing(settings: Settings) -> Finding:
     return ok("signing", f"the key is in {path}{rotating}")
 
 
-def _master(file: str) -> Finding:
+def _master(file: str, *, remembers: bool) -> Finding:
     from persistence.vault import VaultError, read_master_key
 
     try:
@@ -175,4 +175,9 @@ def _master(file: str) -> Finding:
     except VaultError as error:
         todo = "Restore it from a backup; for a new log: sessiond encryption generate FILE."
         return fail("encryption", str(error), todo)
-    return ok("encryption", f"the master key is in {file}: keep a copy apart from the database")
+    said = f"the master key is in {file}: keep a copy apart from the database"
+    if remembers:
+        todo = "Set memory_enabled = false where backups must lose what is erased."
+        clear = "prompts and answers that memory keeps as episodes are not encrypted"
+        return warn("encryption", f"{said}; {clear}", todo)
+    return ok("encryption", said)

@@ -245,8 +245,9 @@ def _written(output: Path | None) -> Iterator[BinaryIO]:
         return
     output = output.resolve()  # what a link leads to is replaced, not the link
     beside = output.with_name(f"{output.name}.{os.getpid()}.part")
+    opened = beside.open("xb")  # never through a link that somebody has put there
     try:
-        with beside.open("wb") as file:
+        with opened as file:
             yield file
         beside.replace(output)
     finally:

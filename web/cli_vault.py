@@ -79,6 +79,7 @@ def _write_new(file: Path, key: bytes) -> None:
 
 def _rewrap(settings: Settings, new_file: Path) -> int:
     """Return how many keys were rewrapped. Raises PersistenceError."""
+    from persistence.diagnosis import diagnose
     from persistence.engine import is_sqlite, parse_url, read_engine
     from persistence.single_process import SingleProcessLock
     from persistence.vault import VaultError, open_vault, read_master_key
@@ -92,6 +93,8 @@ def _rewrap(settings: Settings, new_file: Path) -> int:
         lock.acquire(sibling_wait_s=0)
     reader = read_engine(url)
     try:
+        if serving := () if lock is not None else diagnose(reader).workers:
+            raise VaultError(f"Stop the gateway first: {', '.join(serving)} serve this log.")
         vault = open_vault(url, reader, settings.encryption_key_file, settings.encryption_keys_url)
         assert vault is not None
         count = vault.rewrap(new_key)

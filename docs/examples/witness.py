@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import time
+import urllib.error
 import urllib.request
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -43,6 +44,8 @@ def main() -> None:
         click.echo(witness(arguments.url, log_keys, arguments.name, key, arguments.folder))
     except ProofError as error:
         raise SystemExit(f"NOT COSIGNED: {error}") from error
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{arguments.url} refuses: {error}: {error.read().decode()}") from error
     except OSError as error:
         raise SystemExit(f"{arguments.url} can't be asked: {error}") from error
 
@@ -81,9 +84,12 @@ def cosign(text: str, name: str, key: SigningKey) -> str:
 
 
 def remember(path: Path, what: dict[str, Any]) -> None:
-    """Write a file, all or nothing."""
+    """Write a file, all or nothing, also where the power fails."""
     beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(what))
+    with beside.open("w") as file:
+        file.write(json.dumps(what))
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
 
 

@@ -65,9 +65,9 @@ def log_keys(gateway: RunningGateway, witness_folder: Path) -> tuple[notes.Verif
     return notes.parse_verifier_keys((witness_folder / "log.pub").read_text())
 
 
-def run_witness(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_witness(url: str, folder: Path, name: str = NAME) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, WITNESS, url, "log.pub", "--name", NAME, "--folder", "state"],
+        [sys.executable, WITNESS, url, "log.pub", "--name", name, "--folder", "state"],
         cwd=folder,
         env=os.environ | {"WITNESS_TOKEN": TOKEN, "PYTHONPATH": str(WITNESS.parents[2])},
         capture_output=True,
@@ -181,6 +181,9 @@ def test_a_witness_cosigns_what_continues_what_it_saw_and_nothing_else(
     assert notes.verify_note(note, [key]) == (key,)
     (seen,) = (witness_folder / "state").glob("*.json")
     known = json.loads(seen.read_text())
+    stranger = run_witness(gateway.url, witness_folder, "witness.example/w2")
+    assert stranger.returncode == 1
+    assert "'witness.example/w2' with this key is none of the witnesses" in stranger.stderr
     for other in ({"size": known["size"] + 1}, {"root": "A" * 43 + "="}):
         seen.write_text(json.dumps(known | other))
         refused = run_witness(gateway.url, witness_folder)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from persistence.errors import CorruptLogError
-from persistence.vault import VaultError
+from persistence.stream_keys import KeyStore
+from persistence.vault import Vault, VaultError
 from tests.acceptance.gateway import run_command
 from tests.integration.test_erasure import Client, canary_of, opened
+from web.cli import main
 
 
 def key_in(folder: Path, name: str = "master.key", byte: bytes = b"k") -> str:
@@ -123,6 +126,18 @@ def test_another_master_key_takes_over(tmp_path: Path) -> None:
         assert texts(client, "k") == ["word"] * 2
 
 
+def test_a_master_key_that_was_exchanged_meanwhile_wraps_nothing_more(tmp_path: Path) -> None:
+    store = KeyStore(sa.make_url(f"sqlite:///{tmp_path / 'keys'}"))
+    running = Vault(b"1" * 32, store)
+    sealed = running.seal("session:a", b"word")
+    assert Vault(b"1" * 32, store).rewrap(b"2" * 32) == 2
+    with pytest.raises(VaultError, match="master key"):
+        running.seal("session:b", b"word")
+    assert store.newest("session:b") is None
+    assert Vault(b"2" * 32, store).open("session:a", sealed) == b"word"
+    store.close()
+
+
 def test_a_changed_byte_of_what_is_encrypted_is_noticed(tmp_path: Path) -> None:
     key = key_in(tmp_path)
     with opened(tmp_path, encryption_key_file=key) as client:
@@ -149,6 +164,11 @@ def test_postgresql_holds_keys_and_log_side_by_side(tmp_path: Path, postgres_url
     ) as client:
         client.say("k", word)
         assert texts(client, "k") == [word] * 2
+        rewrap = ("encryption", "rewrap", key_in(tmp_path, "new.key", b"2"))
+        own = ("--database-url", url, "--encryption-key-file", key_in(tmp_path))
+        refused = CliRunner().invoke(main, [*rewrap, *own])
+        assert refused.exit_code == 1
+        assert "Stop the gateway first" in refused.output
         engine = sa.create_engine(postgres_url)
         with engine.connect() as connection:
             for table in ("events", "snapshots", "streams"):

@@ -44,6 +44,12 @@ from persistence.records import StoredEvent
 LINE_BYTES_MAX = 128 * 1024 * 1024
 """A longer line is no event: the largest payload that a gateway takes is far smaller."""
 
+EPOCH_MAX = 2**53
+"""No session has had so many owners, and databases count not much further."""
+
+RECORDED_AT_US_MAX = 253_402_300_800_000_000
+"""Where the year 9999 ends."""
+
 _CODEC = Codec()
 
 T = TypeVar("T")
@@ -205,6 +211,7 @@ class _Check:
             if stream_id != header.stream:
                 raise _DamagedError(seq, f"This is an event of {stream_id}.")
             yield event
+            _require_possible(event)
             self._take(event)
 
     def _take(self, event: StoredEvent) -> None:
@@ -255,6 +262,8 @@ class _Check:
             path = [bytes.fromhex(each) for each in proof.inclusion]
         except ValueError as error:
             raise ProofError("The inclusion proof holds what is no hash.") from error
+        if [each.hex() for each in path] != list(proof.inclusion):
+            raise ProofError("The inclusion proof is not written as an export writes it.")
         merkle.verify_inclusion(
             leaf.index, proof.size, merkle.leaf_hash(data), path, checkpoint.root
         )
@@ -293,6 +302,20 @@ def _parsed(public_keys: Sequence[str]) -> list[VerifierKey]:
     if not all(keys):
         raise ProofError("There is no verifier key in what was given as one.")
     return [key for some in keys for key in some]
+
+
+def _require_possible(event: StoredEvent) -> None:
+    """Refuse what no gateway wrote and no database holds, however well it is linked."""
+    cause = event.causation_seq
+    named = (event.principal or "") + (event.correlation_id or "")
+    for impossible, what in (
+        (event.epoch > EPOCH_MAX, f"no stream has the epoch {event.epoch}"),
+        (not 0 <= event.recorded_at < RECORDED_AT_US_MAX, "it was recorded at no time"),
+        (cause is not None and not 0 < cause <= event.seq, "what caused it is not before it"),
+        ("\0" in named, "its principal or correlation id holds a null character"),
+    ):
+        if impossible:
+            raise _DamagedError(event.seq, f"This can't have been written: {what}.")
 
 
 def _decoded(event: StoredEvent) -> Event:

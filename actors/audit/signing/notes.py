@@ -26,6 +26,7 @@ SIGNATURES_MAX = 100
 KEY_ID_BYTES = 4
 PUBLIC_KEY_BYTES = 32
 ROOT_BYTES = 32
+SIZE_DIGITS_MAX = 19
 TIME_BYTES = 8
 TIME_S_MAX = 2**63 - 1
 
@@ -138,8 +139,9 @@ def parse_checkpoint(text: str) -> Checkpoint:
         raise ProofError("This is no checkpoint: its lines are an origin, a size and a root.")
     origin, size, encoded, *extensions = lines
     root = _decoded(encoded, "a root")
-    if not (size.isascii() and size.isdigit() and str(int(size)) == size):
-        raise ProofError(f"{size!r} is no size of a tree.")
+    digits = size.isascii() and size.isdigit() and len(size) <= SIZE_DIGITS_MAX
+    if not digits or str(int(size)) != size:
+        raise ProofError(f"{size[:SIZE_DIGITS_MAX]!r} is no size of a tree.")
     if len(root) != ROOT_BYTES:
         raise ProofError(f"A root has {ROOT_BYTES} bytes.")
     return Checkpoint(origin, int(size), root, tuple(extensions))

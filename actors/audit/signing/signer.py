@@ -104,8 +104,9 @@ class Signer(Checkpoints):
     ) -> SignedCheckpoint | None:
         """Sign where all streams end now; None where no stream has moved but the checkpoints' own.
 
-        Blocks until it is durable. Raises NoSigningKey, KeyFileError, CorruptLogError where the
-        tree is not the one that was signed before, or StoreUnavailableError.
+        A key that the log has not seen is put there first, which moves the gateway's. Blocks until
+        it is durable. Raises NoSigningKey, KeyFileError, CorruptLogError where the tree is not the
+        one that was signed before, or StoreUnavailableError.
         """
         with self._signing:
             signed, after_row = None, 0
@@ -198,7 +199,7 @@ class Signer(Checkpoints):
     ) -> tuple[SignedCheckpoint, int, bool] | None:
         """Sign some streams' ends; return the checkpoint, the last one's row, whether to go on."""
         for _attempt in range(ATTEMPTS_MAX):
-            if not self._moved(after_row):
+            if not self._moved(after_row) and not self._must_introduce():
                 return None
             keys = self._keys()
             head = self._claim()
@@ -214,6 +215,12 @@ class Signer(Checkpoints):
         """Return the streams that have gone on, none where it is only this one."""
         heads = self._tree.moved(after_row=after_row, limit=LEAVES_MAX)
         return heads if any(each.stream_id != STREAM for each in heads) else []
+
+    def _must_introduce(self) -> bool:
+        """Tell whether a log that was signed before is about to be signed by another key."""
+        known = {each.verifier_key for each in self._known_keys()}
+        keys = self._read_keys() if known else ()
+        return bool(keys) and str(keys[0].named(self.origin(keys))) not in known
 
     def _keys(self) -> Sequence[SigningKey]:
         """Return the keys that sign, once the log has the one in use."""

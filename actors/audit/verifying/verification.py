@@ -94,22 +94,17 @@ def verify_stream(
         whole = [msgspec.structs.replace(each, chunk_rows=chunk_rows) for each in segments]
         return [check_segment(raw, each, pause) for each in whole]
 
-    before_us = gone_deltas(raw).before(stream_id)
-    return verify_row(raw, stream, check, since=since, deltas_before_us=before_us)
+    return verify_row(raw, stream, check, since=since)
 
 
 def verify_row(
-    raw: RawRows,
-    stream: StreamRow,
-    check: Check,
-    *,
-    since: Since | None = None,
-    deltas_before_us: int = 0,
+    raw: RawRows, stream: StreamRow, check: Check, *, since: Since | None = None
 ) -> StreamReport:
-    """Verify the stream of a row; where something is wrong only because it went on, once more."""
+    """Verify the stream of a row, once more where it went on or deltas of it went meanwhile."""
     for _attempt in range(ATTEMPTS_MAX):
+        before_us = gone_deltas(raw).before(stream.stream_id)
         captured = capture(raw, stream)
-        segments = segments_of(captured, since, deltas_before_us)
+        segments = segments_of(captured, since, before_us)
         reports = check(segments)
         if len(reports) > 1 and any(report.snapshots for report in reports):
             reports = check([_joined(segments)])  # what was folded from a wrong one is wrong too
@@ -117,7 +112,8 @@ def verify_row(
         if report.ok:
             break
         now = raw.stream_of_row(stream.row)
-        if now is None or now == captured.stream:
+        gone = gone_deltas(raw).before(stream.stream_id)
+        if now is None or (now == captured.stream and gone == before_us):
             break
         stream = now
     return report

@@ -9,7 +9,6 @@ from actors.audit.signing.anchoring import compare
 from actors.audit.signing.checkpoints import Checkpoints
 from actors.audit.signing.events import STREAM as CHECKPOINTS
 from actors.audit.signing.notes import VerifierKey, parse_verifier_key
-from actors.audit.verifying.gone_deltas import gone_deltas
 from actors.audit.verifying.segments import Segment, SegmentReport
 from actors.audit.verifying.verification import Since, StreamReport, verify_row
 from actors.audit.verifying.vouching import Vouched, contradiction, tree_damage, vouched_for
@@ -136,8 +135,7 @@ class LogVerifier:
                 progress(reports[-1].seq - reports[-1].after)
             return reports
 
-        before_us = gone_deltas(self._raw).before(stream.stream_id)
-        return verify_row(self._raw, stream, check, since=since, deltas_before_us=before_us)
+        return verify_row(self._raw, stream, check, since=since)
 
     def verify_all(self, *, from_checkpoint: bool, progress: Progress) -> None:
         """Verify every stream, the checkpoints, and what no stream tells by itself."""

@@ -12,7 +12,7 @@ from actors.audit.signing.events import STREAM
 from actors.audit.signing.notes import VerifierKey
 from actors.audit.signing.proofs import check_proof
 from actors.audit.verifying.segments import Finding
-from actors.audit.verifying.verification import Since, StreamReport, verify_stream
+from actors.audit.verifying.verification import ATTEMPTS_MAX, Since, StreamReport, verify_stream
 from persistence.errors import CorruptLogError, ProofError
 from persistence.event_log import EventLog
 from persistence.raw_rows import CHUNK_ROWS, RawRows
@@ -90,10 +90,20 @@ def contradiction(error: CorruptLogError | ProofError, report: StreamReport) -> 
 
 def tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
     """Return where the tree's tables are not what the checkpoints lead to, the first place."""
-    size = 0
+    damage: list[Anchored] = []
+    for _attempt in range(ATTEMPTS_MAX):
+        head = log.head(STREAM)
+        damage = _tree_damage(log, tree)
+        if not damage or log.head(STREAM) == head:
+            break  # else the tree has grown meanwhile
+    return damage
+
+
+def _tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
+    size = nodes_count = 0
     try:
         for leaves, nodes in rebuilt(log, tree):
-            size += len(leaves)
+            size, nodes_count = size + len(leaves), nodes_count + len(nodes)
             found = tree.nodes([(each.level, each.index) for each in nodes])
             wrong = leaves and tree.leaves(leaves[0].index, len(leaves)) != leaves
             if wrong or any(found.get((each.level, each.index)) != each.hash for each in nodes):
@@ -101,8 +111,10 @@ def tree_damage(log: EventLog, tree: Tree) -> list[Anchored]:
                 return [Anchored(STREAM, 0, f"{problem}: sessiond checkpoint --rebuild")]
     except CorruptLogError as error:
         return [Anchored(error.stream_id, error.seq, error.problem)]
-    if tree.counts()[0] > size:
+    counts = tree.counts()
+    what = "leaves" if counts[0] > size else "nodes"
+    if counts[0] > size or counts[1] > nodes_count:
         head = log.head(STREAM)
         end = 0 if head is None else head.version
-        return [Anchored(STREAM, end + 1, f"the tree has leaves above {size}, which nobody signed")]
+        return [Anchored(STREAM, end + 1, f"the tree has {what} above {size}, which nobody signed")]
     return []

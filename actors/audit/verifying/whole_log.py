@@ -169,15 +169,9 @@ class _Everything:
         ]
 
     def _again(self, opened: _Open) -> StreamReport:
-        """Look once more, in one piece: it may have gone on meanwhile."""
+        """Look once more, in one piece: it may have gone on meanwhile, or lost deltas."""
         stream = self._raw.stream_of_row(opened.captured.stream.row) or opened.captured.stream
-        return verify_row(
-            self._raw,
-            stream,
-            checked_by(self._raw),
-            since=opened.since,
-            deltas_before_us=self._gone_deltas.before(stream.stream_id),
-        )
+        return verify_row(self._raw, stream, checked_by(self._raw), since=opened.since)
 
 
 def checked_by(raw: RawRows) -> Check:

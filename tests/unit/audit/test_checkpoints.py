@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from actors.audit.vouching import tree_damage
 
 from actors.audit.signing.anchoring import check_tables, rebuilt
 from actors.audit.signing.checkpoints import COSIGNED_WITHIN_EVENTS
@@ -229,6 +230,18 @@ def test_a_log_keeps_its_name_when_its_key_is_replaced_and_both_keys_say_so(
     assert len(signed.known) == 2
 
 
+def test_a_new_key_is_introduced_also_where_no_stream_has_moved(signed: SignedLog) -> None:
+    signed.append("session:a")
+    sign(signed)
+    (old,) = signed.keys
+    signed.keys = [new_key(), old]
+    both = sign(signed)
+    assert check_rotation(signed.known[1])
+    assert set(verify_note(parse_note(both.note), signed.public_keys)) == set(signed.public_keys)
+    signed.keys = signed.keys[:1]
+    assert signed.signer.sign_now() is None
+
+
 def test_a_key_that_nothing_ties_to_the_old_one_is_introduced_as_new(signed: SignedLog) -> None:
     signed.append("session:a")
     sign(signed)
@@ -392,6 +405,10 @@ def test_a_tree_that_was_tampered_with_is_not_signed_on_but_made_anew(signed: Si
     assert (log._nodes, log._leaves) == (nodes, leaves)
     sign(signed)
     assert check_tables(log, signed.tree) == []
+    assert tree_damage(log, signed.tree) == []
+    log._nodes[9, 9] = bytes(32)
+    (finding,) = tree_damage(log, signed.tree)
+    assert "nodes above" in finding.problem
 
 
 def test_a_checkpoint_costs_as_many_bytes_as_it_has_to(signed: SignedLog) -> None:
@@ -405,3 +422,20 @@ def test_a_checkpoint_costs_as_many_bytes_as_it_has_to(signed: SignedLog) -> Non
     assert isinstance(event, CheckpointSigned)
     assert event.leaves == ((GATEWAY_STREAM, 1), ("session:a", 1))
     assert len(stored.payload) < 500
+
+
+def test_a_checkpoint_that_is_signed_meanwhile_is_no_damage_of_the_tree() -> None:
+    class Watched(InMemoryTree):
+        def counts(self) -> tuple[int, int]:
+            while pending:
+                pending.pop()()
+            return super().counts()
+
+    log = InMemoryEventLog()
+    signed = SignedLog(log, Watched(log))
+    pending = [lambda: sign(signed), lambda: signed.append("session:a")]
+    signed.append("session:a")
+    sign(signed)
+    assert tree_damage(log, signed.tree) == []
+    assert not pending
+    signed.close()

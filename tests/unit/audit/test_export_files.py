@@ -14,14 +14,15 @@ from msgspec.structs import replace
 
 from actors.audit.exporting.file_check import check_file, checked
 from actors.audit.exporting.file_format import FORMATS
-from actors.audit.exporting.writing import Exported, export_lines
+from actors.audit.exporting.writing import Exported, export_lines, in_file
+from actors.replay import CODEC
 from actors.session import events as e
 from actors.session.messages import AssistantMessage, Text, UserMessage
 from actors.session.record_events import StreamErased
 from persistence import chain
 from persistence.errors import ProofError
 from persistence.in_memory import InMemoryEventLog
-from persistence.records import Append, Erasure, Head, NewEvent, Restore
+from persistence.records import GENESIS_HASH, Append, Erasure, Head, NewEvent, Restore
 from tests.unit.audit.files import (
     AT,
     NAME,
@@ -191,6 +192,47 @@ def test_an_event_that_nobody_can_read_is_named(wire_name: str, payload: bytes, 
     for form in FORMATS:
         (problem,) = report_of(exported_file(log, KEY, form=form)).problems
         assert problem.seq == 7
+        assert said in problem.problem
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"epoch": 2**63 - 1}, "epoch"),
+        ({"recorded_at": -1}, "recorded at no time"),
+        ({"recorded_at": 2**63}, "recorded at no time"),
+        ({"causation_seq": 2}, "caused"),
+        ({"principal": "token:\0"}, "null"),
+        ({"correlation_id": "\0"}, "null"),
+    ],
+)
+def test_what_no_gateway_can_have_written_is_refused_though_it_is_linked(
+    changed: dict[str, Any], said: str
+) -> None:
+    wanted: dict[str, Any] = {"epoch": 1, "recorded_at": 1, **changed}
+    head = Head(1, f"session:{KEY}", 0, GENESIS_HASH, wanted.pop("epoch"))
+    at = wanted.pop("recorded_at")
+    created = e.SessionCreated(session_id="s1", at=AT)
+    new = NewEvent(created.wire_name, 1, CODEC.encode(created), **wanted)
+    events, _end = chain.extend(head, [new], at, iter([bytes(chain.SALT_BYTES)]))
+    log = InMemoryEventLog()
+    log.write([Restore(head.stream_id, tuple(events), UNLISTED)])
+    (problem,) = report_of(exported_file(log, KEY)).problems
+    assert problem.seq == 1
+    assert said in problem.problem
+
+
+def test_a_proof_that_is_spelled_otherwise_is_refused(tmp_path: Path) -> None:
+    log, head = small_session()
+    proof = proven(head, signing_key(tmp_path))
+    found = in_file(proof)
+    assert found is not None
+    upper = replace(found, inclusion=tuple([each.upper() for each in found.inclusion]))
+    endless = replace(found, checkpoint=found.checkpoint.replace("\n3\n", f"\n{'3' * 5_000}\n"))
+    for changed, said in ((upper, "is not written"), (endless, "no size of a tree")):
+        exported = Exported(head, changed, (), AT)
+        content = b"".join(export_lines(log, exported, FORMATS["jsonl"]))
+        (problem,) = report_of(content).problems
         assert said in problem.problem
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -298,6 +299,30 @@ def test_an_erasure_meanwhile_is_no_damage(world: World) -> None:
 
         report = verify_row(raw, stream, check)
     assert (report.findings, report.seq, report.erased) == ((), 13, 7)
+
+
+def test_deltas_that_retention_erases_meanwhile_are_no_damage(world: World) -> None:
+    world.grow(20)
+    erasure = Erasure(world.head.row, 1, 12, ("text.delta",), snapshots=False)
+    pending = [lambda: world.note(DeltasErased(20, 10, 100, Cursor(0, 12), 1), erasure)]
+
+    def check(segments: list[Segment]) -> list[SegmentReport]:
+        while pending:
+            pending.pop()()
+        return checked_by(raw)(segments)
+
+    def submit(segments: list[Segment]) -> "Future[list[SegmentReport]]":
+        check(segments)
+        return here(raw)(segments)
+
+    with world.raw() as raw:
+        stream = raw.stream(stream_of(KEY))
+        assert stream is not None
+        report = verify_row(raw, stream, check)
+        assert (report.findings, report.erased) == ((), 10)
+        again = Erasure(world.head.row, 13, 20, ("text.delta",), snapshots=False)
+        pending.append(lambda: world.note(DeltasErased(21, 8, 80, Cursor(0, 21), 2), again))
+        assert verify_all(raw, submit).damage == []
 
 
 def test_what_is_encrypted_is_verified_as_it_was_written(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
 """The tree of commands: quick to list, each with examples and with JSON."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from actors.audit.exporting.file_check import check_file
+from actors.session.events import SessionCreated
+from persistence.engine import read_engine, write_engine
+from persistence.event_log import SqlEventLog
+from tests.sqlite import make_database
+from tests.unit.audit.files import appended
 from web.cli import COMMANDS, main
 
 WITHOUT_JSON = {"serve", "chat", "completion"}
@@ -68,3 +76,22 @@ def test_shells_complete_commands() -> None:
         }
         assert found in CliRunner().invoke(main, [], prog_name="sessiond", env=environment).output
         assert CliRunner().invoke(main, ["completion", shell]).exit_code == 0
+
+
+def test_an_export_is_not_written_through_a_link_that_waits_for_it(tmp_path: Path) -> None:
+    url = make_database(tmp_path / "log.db")
+    log = SqlEventLog(write_engine(url), read_engine(url))
+    appended(log, "a", [SessionCreated(session_id="s1", at=1)])
+    log.close()
+    output, mine = tmp_path / "a.jsonl", tmp_path / "mine"
+    mine.write_text("mine")
+    waiting = tmp_path / f"a.jsonl.{os.getpid()}.part"
+    waiting.symlink_to(mine)
+    command = ["export", "a", "--output", str(output), "--database-url", str(url)]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "can't be written" in refused.output
+    assert mine.read_text() == "mine"
+    waiting.unlink()
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert check_file(output).ok

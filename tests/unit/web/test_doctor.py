@@ -1,5 +1,6 @@
 """What the doctor says of a gateway that would not start, or not do what it was asked to."""
 
+import base64
 import json
 import socket
 import sys
@@ -96,6 +97,14 @@ def test_keys_that_can_not_be_read_are_failures(tmp_path: Path) -> None:
         encryption_key_file=str(tmp_path / "master.key"),
     )
     assert wrong(check_log(settings)) == [("signing", "fail"), ("encryption", "fail")]
+
+
+def test_a_memory_in_clear_beside_an_encrypted_log_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    file.write_text(base64.b64encode(bytes(32)).decode())
+    for remembers, status in ((True, "warn"), (False, "ok")):
+        settings = settings_of(tmp_path, encryption_key_file=str(file), memory_enabled=remembers)
+        assert of(check_log(settings), "encryption").status == status
 
 
 def test_an_open_address_without_a_token_and_a_short_token_are_told(tmp_path: Path) -> None:
