@@ -167,7 +167,11 @@ def verify_note(note: Note, keys: Collection[VerifierKey]) -> tuple[VerifierKey,
             verify_signature(note.text, signature, key)
             signed.append(key)
     if not signed:
-        raise ProofError("The note is not signed by any of the known keys.")
+        signers = ", ".join([f"{each.name}+{each.key_id.hex()}" for each in note.signatures])
+        raise ProofError(
+            f"The note is not signed by any of the known keys but by {signers}. After a rotation "
+            "the new verifier key must be known too: sessiond keys list, or GET /audit/keys."
+        )
     return tuple(dict.fromkeys(signed))
 
 
