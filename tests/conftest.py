@@ -1,4 +1,6 @@
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,18 @@ def _is_usable(folder: Path) -> bool:
 
 if _is_usable(MEMORY):  # thousands of commits wait for a disk otherwise; what fails shows there too
     os.environ.setdefault(TEMPORARY, str(MEMORY))
+
+# Hundreds of processes start, and each would compile the program: half of the suite's time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+gc.disable()  # what is collected stays
+
+
+def pytest_collection_finish() -> None:
+    """Leave all tests and modules out when garbage is looked for."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
