@@ -84,6 +84,14 @@ def opened(open_gateway: OpenGateway, **settings: object) -> Iterator[World]:
         assert KEY not in running.log
 
 
+@pytest.fixture(
+    scope="module", params=["gevent", pytest.param("gthread", marks=pytest.mark.exhaustive)]
+)
+def worker_class(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
 def world(open_gateway: OpenGateway, worker_class: str) -> Iterator[World]:
     with opened(open_gateway, worker_class=worker_class) as made:
