@@ -203,7 +203,7 @@ class ClosingContract(ModelCase):
             env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # none of them is needed
             capture_output=True,
             text=True,
-            timeout=6 * DEADLINE_S,
+            timeout=3 * DEADLINE_S,
         )
         assert run.returncode == 0, run.stdout + run.stderr
         assert "passed" in run.stdout
