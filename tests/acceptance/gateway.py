@@ -382,7 +382,7 @@ class ExecutedGateway(RunningGateway):
     command = (*GUNICORN, "web.wsgi:app")
 
 
-class TwinGateway(RunningGateway):
+class TwinGateway(ExecutedGateway):
     """Two of them over one database; each request goes to the one that the last did not go to."""
 
     def __init__(
@@ -394,7 +394,7 @@ class TwinGateway(RunningGateway):
         twin.mkdir()
         shared = {"database_url": database_url(folder), "workspaces_dir": folder / "workspaces"}
         self._settings = shared | self._settings
-        self._twin = RunningGateway(twin, variables, **(shared | settings))
+        self._twin = ExecutedGateway(twin, variables, **(shared | settings))
 
     @property
     def port(self) -> int:
