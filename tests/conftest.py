@@ -27,11 +27,14 @@ def _is_usable(folder: Path) -> bool:
 if _is_usable(MEMORY):  # thousands of commits wait for a disk otherwise; what fails shows there too
     os.environ.setdefault(TEMPORARY, str(MEMORY))
 
-# Hundreds of processes start, and each would compile the program: half of the suite's time.
+# Hundreds of processes start, and each would compile the program: a quarter of its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-gc.disable()  # what is collected stays
+
+def pytest_collectstart() -> None:
+    """Look for no garbage meanwhile: what is collected stays."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
