@@ -27,13 +27,13 @@ serve: $(INSTALLED)
 	$(BIN)/sessiond serve $(ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The same over every combination of sandboxes, worker classes and versions of clients, and with two
 # processes over one PostgreSQL in place of each gateway.
 test-all: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not faults"
-	TEST_TWO_PROCESSES=1 $(BIN)/python -m pytest -n 3 --dist loadfile tests/acceptance
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not faults"
+	TEST_TWO_PROCESSES=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/acceptance
 
 # Faults again and again, over every store and worker class; takes about an hour.
 test-faults: $(INSTALLED_DEV)

@@ -6,6 +6,7 @@ one row of each stream a commit, rows made beforehand; once the events alone, on
 rows that an append moves as well.
 """
 
+import abc
 import os
 import sqlite3
 import threading
@@ -141,7 +142,7 @@ class Sessions:
         self._heads[index] = head
 
 
-class Bare:
+class Bare(abc.ABC):
     """The same rows through a driver: one row of each stream a commit, made beforehand."""
 
     def __init__(self, rows: list[int], commits: int) -> None:
@@ -149,9 +150,9 @@ class Bare:
         self._commits = commits
         self._version = 0
 
+    @abc.abstractmethod
     def write(self, batch: Batch) -> None:
         """Write a batch, durably."""
-        raise NotImplementedError
 
     def run(self) -> Figures:
         """Write as many batches as there are commits."""

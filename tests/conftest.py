@@ -1,4 +1,6 @@
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,21 @@ def _is_usable(folder: Path) -> bool:
 
 if _is_usable(MEMORY):  # thousands of commits wait for a disk otherwise; what fails shows there too
     os.environ.setdefault(TEMPORARY, str(MEMORY))
+
+# Hundreds of processes start, and each would compile the program: a quarter of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_collectstart() -> None:
+    """Look for no garbage meanwhile: what is collected stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave all tests and modules out when garbage is looked for."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

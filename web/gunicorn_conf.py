@@ -3,6 +3,7 @@
 ``gunicorn -c web/gunicorn_conf.py web.wsgi:app`` serves as ``sessiond serve`` does.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -84,6 +85,11 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has n
     if server.cfg.preload_app:
         raise SystemExit("sessiond: leave out --preload, a worker starts its own threads.")
     server.metrics_files = make_files(server.cfg.uid, server.cfg.gid)  # this module goes by SIGHUP
+
+
+def post_fork(_server: object, _worker: object) -> None:
+    """Look for no cycles until the application is there: what it is made of stays for good."""
+    gc.disable()  # web.wsgi enables it
 
 
 def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's arbiter has no types

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from actors.models._failures import Failures
@@ -16,6 +17,8 @@ from actors.models.base import ModelError, Part
 from persistence.native import run_soon
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 CONNECTIONS_MAX = 1_000
@@ -46,7 +49,16 @@ def http_client(
         timeout=httpx2.Timeout(stall_timeout_s, connect=connect_timeout_s),
         limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),
         event_hooks={"request": [_follow]},
+        verify=_trusted(),
     )
+
+
+@cache
+def _trusted() -> "ssl.SSLContext":
+    """Return whom to trust, once for all clients: to read it takes longer than a short call."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 @contextlib.contextmanager

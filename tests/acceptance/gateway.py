@@ -42,7 +42,7 @@ COMMAND = Path(sys.executable).with_name("sessiond")
 CONFIGURATION = Path(__file__).parents[2] / "web" / "gunicorn_conf.py"
 GUNICORN = (sys.executable, "-m", "gunicorn", "-c", CONFIGURATION)
 HOST = "127.0.0.1"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 POLL_S = 0.01
 HIDDEN_VARIABLES = ("OPENAI_", "ANTHROPIC_", "SESSIOND_", "GUNICORN_")
 RUN_ENDS = (e.RunCompleted, e.RunFailed, e.RunAborted, e.RunInterrupted)
@@ -382,7 +382,7 @@ class ExecutedGateway(RunningGateway):
     command = (*GUNICORN, "web.wsgi:app")
 
 
-class TwinGateway(RunningGateway):
+class TwinGateway(ExecutedGateway):
     """Two of them over one database; each request goes to the one that the last did not go to."""
 
     def __init__(
@@ -394,7 +394,7 @@ class TwinGateway(RunningGateway):
         twin.mkdir()
         shared = {"database_url": database_url(folder), "workspaces_dir": folder / "workspaces"}
         self._settings = shared | self._settings
-        self._twin = RunningGateway(twin, variables, **(shared | settings))
+        self._twin = ExecutedGateway(twin, variables, **(shared | settings))
 
     @property
     def port(self) -> int:

@@ -24,13 +24,15 @@ from tests.acceptance.gateway import (
     stored_events,
     text_of,
 )
+from web.requests import BODY_TIMEOUT_S
 
 KEY = "bad:input"
 MESSAGES = f"/sessions/{KEY}/messages"
 BODY = b'{"text":"a"}'
 JSON_TYPE = "Content-Type: application/json"
 TOKEN = "secret-token"
-ANSWER_S_MAX = 1.0
+ANSWER_S_MAX = BODY_TIMEOUT_S / 2
+"""Whoever answers within it has not waited for the rest of a body."""
 WAIT_S_MAX = 15.0
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import OpenGateway
-from tests.acceptance.gateway import DEADLINE_S, TWO_PROCESSES, RunningGateway, run_command
+from tests.acceptance.gateway import (
+    DEADLINE_S,
+    TWO_PROCESSES,
+    ExecutedGateway,
+    RunningGateway,
+    run_command,
+)
 from tests.unit.audit.files import report_of
 
 KEY = "grün:1"
@@ -150,7 +156,7 @@ def test_an_imported_session_goes_on_and_a_damaged_file_changes_nothing(
     assert (again.returncode, "already" in again.stderr) == (1, True)
     verified = run_command(tmp_path, "verify", "--all")
     assert verified.returncode == 0, verified.stdout
-    with RunningGateway(tmp_path) as other:
+    with ExecutedGateway(tmp_path) as other:
         here, there = gateway.get(f"{PATH}/state").body, other.get(f"{PATH}/state").body
         assert (there["digest"], there["messages"]) == (here["digest"], here["messages"])
         listed = other.get("/sessions?prefix=gr%C3%BCn").body["sessions"]

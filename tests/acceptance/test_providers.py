@@ -18,6 +18,31 @@ from tests.wire.servers import (
 )
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("gevent", "anthropic"),
+        ("gthread", "openai"),
+        pytest.param(("gevent", "openai"), marks=pytest.mark.exhaustive),
+        pytest.param(("gthread", "anthropic"), marks=pytest.mark.exhaustive),
+    ],
+    ids="-".join,
+)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def worker_class(kind: tuple[str, str]) -> str:
+    return kind[0]
+
+
+@pytest.fixture(scope="module")
+def provider(kind: tuple[str, str]) -> str:
+    return kind[1]
+
+
 @pytest.fixture(scope="module")
 def gateway(
     open_gateway: OpenGateway, worker_class: str, provider: str, server: ModelServer

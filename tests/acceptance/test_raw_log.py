@@ -187,8 +187,12 @@ def test_a_token_for_some_sessions_sees_their_events_and_no_others(
         "stream=session:wide:1",
     ):
         assert all_lines(gateway, f"/log?{query}", narrow) == []
-    everything = {json.loads(each)["stream"] for each in all_lines(gateway, "/log")}
-    assert {"gateway", "memory:gateway", "session:wide:1"} <= everything
+
+    def all_are_there() -> bool:
+        everything = {json.loads(each)["stream"] for each in all_lines(gateway, "/log")}
+        return {"gateway", "memory:gateway", "session:wide:1"} <= everything
+
+    until(all_are_there, "runs are remembered")
     for path, status in (
         ("/sessions/wide:1/log", 404),
         ("/sessions/narrow:1/log?limit=1", 200),

@@ -17,6 +17,7 @@ from tests import independent_fold
 from tests.acceptance.conftest import reach
 from tests.acceptance.gateway import (
     TWO_PROCESSES,
+    ExecutedGateway,
     RunningGateway,
     TwinGateway,
     check_log,
@@ -56,7 +57,7 @@ def gateway(
     if FIXTURE.exists():
         done = run_command(folder, "import-pi", str(FIXTURE), "--session", "recorded")
         assert done.returncode == 0, done.stderr
-    kind = TwinGateway if TWO_PROCESSES else RunningGateway
+    kind = TwinGateway if TWO_PROCESSES else ExecutedGateway
     second = {"provider": "anthropic", "id": "second", "context_tokens": 200_000}
     settings = {
         "models": json.dumps([second]),

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from tests.acceptance.gateway import (
     Background,
+    ExecutedGateway,
     RunningGateway,
     Stream,
     at_once,
@@ -63,7 +64,7 @@ def pair(
         shown = url.render_as_string(hide_password=False)
         settings = {"database_url": shown, "lease_s": LEASE_S, "worker_class": request.param}
         a, b = (
-            stack.enter_context(RunningGateway(tmp_path_factory.mktemp(name), **settings))
+            stack.enter_context(ExecutedGateway(tmp_path_factory.mktemp(name), **settings))
             for name in ("a", "b")
         )
         yield Pair(a, b, url)
@@ -196,8 +197,8 @@ def test_what_a_stopping_process_does_not_work_on_goes_on_in_the_other_at_once(
         for folder in folders:
             folder.mkdir()
         with (
-            RunningGateway(folders[0], database_url=shown, demo_delay_ms=20, grace_s=1) as a,
-            RunningGateway(folders[1], database_url=shown) as b,
+            ExecutedGateway(folders[0], database_url=shown, demo_delay_ms=20, grace_s=1) as a,
+            ExecutedGateway(folders[1], database_url=shown) as b,
         ):
             pair = Pair(a, b, url)
             pair.own(a, "k")

@@ -52,7 +52,6 @@ PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 HELLO = ModelRequest((UserMessage((Text("Hello"),), 0),))
 LOOK_UP = ToolSpec("look_up", "Looks a word up.", {"type": "object", "properties": {}})
 STALL_S = 0.2
-CLOSED_WITHIN_S = 0.2
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,7 +12,7 @@ from actors.session import events as e
 from actors.session.codec import encode_state
 from actors.session.state import STATE_VERSION, SessionState
 from persistence.errors import CorruptLogError
-from tests.acceptance.gateway import RunningGateway, database_url
+from tests.acceptance.gateway import ExecutedGateway, database_url
 from tests.faults.checker import (
     Seen,
     Violation,
@@ -100,7 +100,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seen]:
     folder = tmp_path_factory.mktemp("recorded")
     seen = Seen()
     reader = seen.reader(KEY)
-    with RunningGateway(folder) as gateway:
+    with ExecutedGateway(folder) as gateway:
         path = f"/sessions/{KEY}"
         answer = gateway.post(f"{path}/enqueue", {"text": PROMPT}, **{"Idempotency-Key": "k"})
         seen.acknowledged(KEY, answer.body["promptId"], "k")

@@ -16,6 +16,7 @@ from tests.acceptance.gateway import (
     DEADLINE_S,
     POLL_S,
     Answer,
+    ExecutedGateway,
     RunningGateway,
     Stream,
     database_url,
@@ -34,7 +35,7 @@ CUT = (OSError, http.client.HTTPException)
 """What a client sees of a process that ends: refused, reset, or an answer that breaks off."""
 
 
-class FaultyGateway(RunningGateway):
+class FaultyGateway(ExecutedGateway):
     """The gateway, with what faults need: its processes, and a start of another kind."""
 
     def workers(self) -> list[int]:

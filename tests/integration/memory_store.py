@@ -1,5 +1,6 @@
 """Memory streams in a database, written and searched as a gateway does it."""
 
+import abc
 import contextlib
 import itertools
 import sqlite3
@@ -23,7 +24,7 @@ INDEXES = ("memory_index", "episode_index")
 DATABASES = ("sqlite", "postgresql")
 
 
-class MemoryStore:
+class MemoryStore(abc.ABC):
     """One database, with as many streams as are asked for."""
 
     def __init__(self, url: sa.URL) -> None:
@@ -50,9 +51,9 @@ class MemoryStore:
         ((count,),) = self.run(f"SELECT count(*) FROM {table}")
         return int(count)
 
+    @abc.abstractmethod
     def check_index(self) -> None:
         """Compare each index with the rows that it is of."""
-        raise NotImplementedError
 
     def close(self) -> None:
         self.log.close()

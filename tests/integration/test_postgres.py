@@ -51,7 +51,7 @@ from tests.postgres.server import PostgresServer, connected, stoppable_server
 
 T = TypeVar("T")
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
 DELTA = (NewEvent("text.delta", 1, b"{}"),)
 

@@ -17,7 +17,7 @@ from actors.session.events import PromptQueued, RunStarted, SessionCreated
 from actors.session.evolve import evolve
 from actors.session.state import STATE_VERSION, SessionState
 from persistence import chain
-from persistence.engine import parse_url, read_engine, write_engine
+from persistence.engine import DatabaseUrlError, parse_url, read_engine, write_engine
 from persistence.errors import (
     CorruptLogError,
     PersistenceError,
@@ -31,7 +31,7 @@ from persistence.schema import events
 from persistence.single_process import SingleProcessLock
 from tests.sqlite import make_database
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
 
 SESSION = (
@@ -525,3 +525,17 @@ def test_a_full_disk_stops_appends_but_not_reads_until_there_is_room_again(store
     writer.close()
     assert head.version == 4
     assert chain.verify(head.stream_id, store.log.read(head)) == (4, head.hash)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense", "can't be parsed"),
+        ("mysql://host/database", "'mysql' is no database for an event log"),
+        ("sqlite://", "An SQLite database needs a file"),
+        ("sqlite:///:memory:", "An SQLite database needs a file"),
+    ],
+)
+def test_a_url_of_no_database_for_a_log_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(DatabaseUrlError, match=reason):
+        parse_url(url)

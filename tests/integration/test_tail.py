@@ -19,7 +19,7 @@ from tests.integration.tail_writer import TYPES, write_until_closed
 from tests.postgres.plans import plan_of
 from tests.postgres.server import connected
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 WRITERS = 8
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
 START = Cursor(0, 0)

@@ -25,7 +25,7 @@ from tests.migrations.upgrades import erase_all, fill, kept, upgrade_to, without
 from tests.postgres.server import PostgresServer, connected
 
 NEWEST = "0004"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 COMMAND = Path(sys.executable).with_name("sessiond")
 
 INDEX_TABLES = {"memory_index", "episode_index"}

@@ -17,7 +17,7 @@ from tests.simulator.simulation import simulate
 from tests.simulator.store import UnfencedLog
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 300
+SEEDS = 150
 SEEDS_TWICE = 10
 SEEDS_TO_CATCH = 50
 FAULT_SEEDS = 10_000

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, Protocol, Self
 from actors.session.messages import Usage
 from tests.wire.lists import Offer, anthropic_list, openai_list
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
+IDLE_S = 10.0
+"""How long a connection is kept on which no request comes."""
 
 
 class Say(NamedTuple):
@@ -310,7 +312,7 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = DEADLINE_S
+    timeout = IDLE_S
     server: _Http
 
     def do_GET(self) -> None:

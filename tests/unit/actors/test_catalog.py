@@ -1,5 +1,6 @@
 """What is known of models, from whom, and which can be chosen."""
 
+import importlib
 import subprocess
 import sys
 import threading
@@ -60,8 +61,15 @@ class Servers:
         return len(self.anthropic.listings) + len(self.openai.listings)
 
 
+@pytest.fixture(scope="module")
+def sdks() -> None:
+    """Import the SDKs: on a busy machine that takes longer than a list is waited for."""
+    for name in ("anthropic", "openai"):
+        importlib.import_module(name)
+
+
 @pytest.fixture
-def servers() -> Iterator[Servers]:
+def servers(sdks: None) -> Iterator[Servers]:
     with ExitStack() as stack:
         anthropic = stack.enter_context(ModelServer(AnthropicWire()))
         yield Servers(anthropic, stack.enter_context(ModelServer(OpenAIWire())))

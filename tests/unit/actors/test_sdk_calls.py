@@ -11,7 +11,7 @@ from actors.models._failures import Failures
 from actors.models.base import ModelError, Part
 from actors.session.events import TextDelta
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 FAILURES = Failures("acme", "", 1.0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from actors.models.base import ToolSpec
 from actors.tools.base import Effect, ToolContext, ToolResult, said
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Calling:

@@ -32,7 +32,7 @@ from persistence.event_log import EventLog
 from persistence.group_commit import GroupCommit
 from persistence.in_memory import InMemoryEventLog
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class WorldSettings(Struct):

@@ -15,7 +15,7 @@ from persistence.in_memory import InMemoryEventLog
 from persistence.records import Append, Head, Write
 from tests.acceptance.gateway import until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class SlowLog(InMemoryEventLog):

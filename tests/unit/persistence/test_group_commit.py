@@ -26,7 +26,7 @@ from persistence.records import (
     Write,
 )
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 SUMMARY = Summary(listed=True, active=False, body=b"{}")
 
 # The stores below log each failure on purpose; pytest shows it only when a test fails.

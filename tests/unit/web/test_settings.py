@@ -88,6 +88,15 @@ def test_what_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("worker_class", "sync"), ("port", 70_000), ("port", "http"), ("token", "two words")],
+)
+def test_what_a_setting_can_not_be_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load_settings(**{name: value})
+
+
+@pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         ("log_origin", "two words", "no spaces"),
