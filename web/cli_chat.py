@@ -95,14 +95,28 @@ def _in_terminal(talk: Talk, approvals: str) -> int:
         if session is not None and session["processing"]:
             conversation.attach()
             conversation.watch()
-        while True:
-            conversation.typed(_read())
-            conversation.watch()
+        _take_lines(conversation)
     return conversation.status
 
 
-def _read() -> str:
-    """Return what is typed, several lines where they belong together. Raises EOFError."""
+def _take_lines(conversation: Conversation) -> None:
+    """Do what each line says, until Ctrl-C comes twice in a row. Raises EOFError or Leave."""
+    interrupted = False
+    while True:
+        line = _read()
+        if line is not None:
+            interrupted = False
+            conversation.typed(line)
+            conversation.watch()
+        elif interrupted or conversation.aborted:
+            return
+        else:
+            interrupted = True
+            emit(dimmed("(Ctrl-C once more leaves.)") + "\n")
+
+
+def _read() -> str | None:
+    """Return what is typed, lines that belong together as one, None for Ctrl-C. Raises EOFError."""
     try:
         line = input("> ")
         if line.strip() == BLOCK:
@@ -114,7 +128,7 @@ def _read() -> str:
         return "\n".join(lines)
     except KeyboardInterrupt:
         click.echo()
-        return ""
+        return None
 
 
 def _title(key: str, session: dict[str, Any] | None) -> str:

@@ -45,7 +45,8 @@ class Leave(Exception):
 class Conversation:
     """Shows one session's events, and takes what is typed on ``typing``, a file descriptor.
 
-    ``status`` is how the command is to exit: by the last prompt that ended. With ``as_json`` it
+    ``status`` is how the command is to exit: by the last prompt that ended; ``aborted`` tells that
+    Ctrl-C ended what was watched last. With ``as_json`` it
     prints the events themselves.
     """
 
@@ -53,6 +54,7 @@ class Conversation:
         self, talk: Talk, approvals: str, typing: int | None, *, as_json: bool = False
     ) -> None:
         self.status = DONE
+        self.aborted = False
         self._talk = talk
         self._approvals = approvals
         self._typing = typing
@@ -63,7 +65,6 @@ class Conversation:
         self._prompts: set[str] = set()
         self._waiting: list[str] = []
         self._asked: str | None = None
-        self._aborted = False
         self._lost = False
         self._commands: dict[str, Callable[[str], str]] = {
             "abort": self._abort,
@@ -102,7 +103,7 @@ class Conversation:
 
         Raises Leave, Refused or Unreachable. Ctrl-C aborts what runs; once more, it leaves.
         """
-        self._aborted = False
+        self.aborted = False
         if not self._prompts:
             return
         assert self._talk.cursor is not None
@@ -160,9 +161,9 @@ class Conversation:
                 self._note(f"The prompt was {outcome}.")
 
     def _interrupted(self) -> None:
-        if self._aborted:
+        if self.aborted:
             raise Leave
-        self._aborted = True
+        self.aborted = True
         try:
             self._talk.abort()
         except Refused as error:

@@ -27,6 +27,7 @@ from tests.acceptance.gateway import (
 from tests.acceptance.terminal import CTRL_C, CTRL_D, Terminal
 from web.cli import main
 
+CHAT_JSON = ("chat", "piped", "--json")
 RULES = json.dumps([{"tool": "write", "action": "ask"}])
 WRITE = '!write {"path": "a.txt", "content": "kept"}'
 
@@ -74,6 +75,9 @@ def test_a_pipe_is_a_prompt_and_its_answer_comes_back(gateway: RunningGateway) -
         "The tool bash answered: out",
     ]
     assert gateway.snapshot("piped")["messageCount"] == 6
+    events = [json.loads(line) for line in run(gateway, *CHAT_JSON, text="hi").stdout.splitlines()]
+    assert [each["delta"] for each in events if each["type"] == "token"] == ["hi"]
+    assert [each["seq"] for each in events] == sorted(each["seq"] for each in events)
 
 
 def test_a_pipe_says_by_its_exit_status_how_it_went(gateway: RunningGateway) -> None:
@@ -155,8 +159,14 @@ def test_ctrl_c_aborts_what_runs_and_the_conversation_goes_on(gateway: RunningGa
         talk.wait_for("\nand then this\n> ")
         talk.type("/abort\n")
         talk.wait_for("Nothing runs.")
-        talk.type("/quit\n")
-        assert talk.status() == 0
+        talk.type(CTRL_C)
+        talk.wait_for("(Ctrl-C once more leaves.)\n> ")
+        talk.type('!bash {"command": "sleep 60"}\n')
+        talk.wait_for("* bash")
+        talk.type(CTRL_C)
+        talk.wait_for("! run.aborted\n> ")
+        talk.type(CTRL_C)
+        assert talk.status() == 1
 
 
 def test_who_comes_later_sees_what_runs_already(gateway: RunningGateway) -> None:
