@@ -1,14 +1,13 @@
 """What ``sessiond doctor`` checks of the log and what it needs: the database, keys, the clock."""
 
 import fcntl
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persistence.errors import PersistenceError, SchemaMismatchError, SchemaOutdatedError
-from web.cli_checks import database_file
+from web.cli_checks import database_file, how_to_own, may_change
 from web.cli_findings import Finding, Findings, fail, ok, warn
 from web.settings import Settings, is_loopback
 
@@ -68,8 +67,8 @@ def _remedy(error: PersistenceError, file: Path | None) -> str:
     """Return what to do about a database that can't be read."""
     if file is not None and not file.is_file():
         return "Name a file by database_url; one that is not there yet is made."
-    if file is not None and not os.access(file, os.R_OK):
-        return f"Have who serves own it: chown, then chmod 600 {file}."
+    if file is not None and not may_change(file):
+        return f"{how_to_own(file)}; its folder, {file.parent}, must let who serves write too."
     if file is not None:
         return "Keep a copy of it as it is, and restore it from a backup."
     if "permission denied" in str(error):

@@ -1,6 +1,7 @@
 """What the doctor says of a gateway that would not start, or not do what it was asked to."""
 
 import json
+import os
 import socket
 import sys
 import time
@@ -132,6 +133,16 @@ def test_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     key.chmod(0o644)
     assert wrong(check_files(settings_of(tmp_path))) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_what_may_not_be_written_is_told_with_how_to_own_it(tmp_path: Path) -> None:
+    make_database(tmp_path / "log.db")
+    tmp_path.chmod(0o500)
+    settings = settings_of(tmp_path)
+    assert f"chmod 700 {tmp_path}" in of(check_files(settings), "files").todo
+    assert "must let who serves write" in of(check_log(settings), "database").todo
+    tmp_path.chmod(0o700)
 
 
 def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path) -> None:
