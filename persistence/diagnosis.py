@@ -7,20 +7,22 @@ from msgspec import Struct
 
 from persistence.engine import is_sqlite, translated_errors
 from persistence.leases import LOCKED
-from persistence.postgres import NOW_US
+from persistence.postgres import NOW_US, missing_grants
 
 
 class Diagnosis(Struct, frozen=True):
     """A database's server, what serves it, and what its clock and its newest event say; in µs.
 
     ``clock_off_us`` is how far its clock is from this machine's, None where it has none of its
-    own; ``newest_us`` when it was last written, None where it is empty.
+    own; ``newest_us`` when it was last written, None where it is empty; ``not_granted`` what a
+    gateway does and its role may not.
     """
 
     server: str
     clock_off_us: int | None
     newest_us: int | None
     workers: tuple[str, ...]
+    not_granted: tuple[str, ...] = ()
 
 
 def diagnose(engine: sa.Engine) -> Diagnosis:
@@ -38,4 +40,5 @@ def diagnose(engine: sa.Engine) -> Diagnosis:
         workers = connection.scalars(
             sa.text(f"SELECT name FROM workers WHERE {LOCKED} ORDER BY name")  # noqa: S608 - a constant
         )
-        return Diagnosis(f"PostgreSQL {version}", off_us, newest, tuple(workers))
+        missing = missing_grants(connection)
+        return Diagnosis(f"PostgreSQL {version}", off_us, newest, tuple(workers), tuple(missing))

@@ -105,6 +105,28 @@ def grants(role: str) -> list[str]:
     ]
 
 
+def missing_grants(connection: sa.Connection) -> list[str]:
+    """Return what of ``grants`` the connection's role lacks, as ``INSERT on events``."""
+    wanted = {
+        **dict.fromkeys(READ_ONLY, ("SELECT",)),
+        **dict.fromkeys(APPENDED, ("SELECT", "INSERT")),
+        **dict.fromkeys(NEVER_DELETED, ("SELECT", "INSERT", "UPDATE")),
+        **dict.fromkeys(CHANGED, ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    }
+    tables = [
+        (f"{privilege} on {table}", sa.func.has_table_privilege(table, privilege))
+        for table, privileges in wanted.items()
+        for privilege in privileges
+    ]
+    columns = [
+        (f"UPDATE of {column} on events", sa.func.has_column_privilege("events", column, "UPDATE"))
+        for column in ERASED
+    ]
+    asked = [*tables, *columns]
+    answers = connection.execute(sa.select(*[each for _, each in asked])).one()
+    return [name for (name, _), given in zip(asked, answers, strict=True) if not given]
+
+
 def erasing_grants(role: str) -> list[str]:
     """Return the statements that allow a role to erase payloads, and nothing besides.
 

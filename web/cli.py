@@ -1,8 +1,11 @@
 """The command line ``sessiond``: its commands, each loaded when it is wanted."""
 
 import importlib
-from collections.abc import Iterator, MutableMapping
-from typing import NamedTuple
+import io
+import json
+import sys
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,28 +22,29 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "chat": Lazy("cli_chat", "chat", "Talk with a session of a running gateway."),
     "checkpoint": Lazy(
-        "cli_keys", "checkpoint_command", "Sign a checkpoint now, and print the latest one."
+        "cli_keys", "checkpoint", "Sign a checkpoint now, and print the latest one."
     ),
     "completion": Lazy("cli_completion", "completion", "Print what completes commands in a shell."),
     "doctor": Lazy("cli_doctor", "doctor", "Check everything a gateway needs; say what to do."),
-    "encryption": Lazy(
-        "cli_vault", "encryption_commands", "Make and exchange the master key of the log."
-    ),
-    "export": Lazy("cli_export", "export_command", "Write a session's whole log to a file."),
+    "encryption": Lazy("cli_vault", "encryption", "Make and exchange the master key of the log."),
+    "export": Lazy("cli_export", "export", "Write a session's whole log to a file."),
     "grants": Lazy("cli_serve", "grants", "Print the SQL for a PostgreSQL role that serves."),
-    "import": Lazy("cli_export", "import_command", "Restore an exported session, bit for bit."),
+    "import": Lazy("cli_export", "import_", "Restore an exported session, bit for bit."),
     "import-pi": Lazy("cli_serve", "import_pi", "Turn a recorded pi session into a session."),
-    "keys": Lazy("cli_keys", "keys_commands", "Make, show and rotate the key that signs."),
+    "keys": Lazy("cli_keys", "keys", "Make, show and rotate the key that signs."),
     "migrate": Lazy("cli_serve", "migrate", "Bring the database's schema up to this program's."),
     "prompt": Lazy("cli_prompt", "prompt", "Prompt a session once, and print the answer."),
-    "replay": Lazy("cli_replay", "replay_command", "Play a session as it happened."),
+    "replay": Lazy("cli_replay", "replay", "Play a session as it happened."),
     "serve": Lazy("cli_serve", "serve", "Serve the gateway."),
     "sessions": Lazy("cli_sessions", "sessions", "List sessions, and search among them."),
     "tail": Lazy("cli_tail", "tail", "Follow the log as it grows."),
-    "token": Lazy("cli_tokens", "token_commands", "Issue, list and revoke named tokens."),
-    "verify": Lazy("cli_audit", "verify_command", "Verify a log, or a file of one."),
+    "token": Lazy("cli_tokens", "token", "Issue, list and revoke named tokens."),
+    "verify": Lazy("cli_audit", "verify", "Verify a log, or a file of one."),
 }
 """To import them all would take longer than to show the help."""
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 
 
 class Commands(MutableMapping[str, click.Command]):
@@ -69,13 +73,8 @@ class Commands(MutableMapping[str, click.Command]):
 
 
 def _load(lazy: Lazy) -> click.Command:
-    """Import a command; some are made there of what all commands share."""
-    from web.cli_base import prepared, with_settings
-
-    found = getattr(importlib.import_module(f"web.{lazy.module}"), lazy.name)
-    command: click.Command = (
-        found if isinstance(found, click.Command) else found(with_settings, prepared)
-    )
+    """Import a command."""
+    command: click.Command = getattr(importlib.import_module(f"web.{lazy.module}"), lazy.name)
     _keep_lines_of_examples(command)
     return command
 
@@ -104,6 +103,33 @@ class LazyGroup(click.Group):
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401 - click's; it always ends the program
+        """Run a command and exit: each error is a line, and JSON too where JSON was asked for."""
+        given = sys.argv[1:] if args is None else list(args)
+        try:
+            status = super().main(given, **extra | {"standalone_mode": False})
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        except click.ClickException as error:
+            _fail(error, as_json="--json" in given)
+        except OSError as error:
+            _fail(click.ClickException(str(error)), as_json="--json" in given)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(error: click.ClickException, *, as_json: bool) -> NoReturn:
+    """Say what went wrong and exit. A server's words can be in it, and so a model's."""
+    from web.cli_text import printable
+
+    said = io.StringIO()
+    error.show(said)
+    click.echo(printable(said.getvalue()), nl=False, err=True)
+    if as_json:
+        refusal = {"ok": False, "error": error.format_message()}
+        status = getattr(error, "status", None)
+        click.echo(json.dumps(refusal if status is None else refusal | {"status": status}))
+    sys.exit(error.exit_code)
 
 
 @click.group(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import msgspec
 
-from web.cli_base import Decorator, Prepared
+from web.cli_base import json_option, prepared, with_settings
 from web.cli_export import key_texts, reading, reading_bar
+from web.cli_text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,67 +35,62 @@ WHAT_NOW = (
 )
 
 
-def verify_command(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Command:
-    """Return the command ``verify``; ``prepared`` takes the flags, and shows errors in a line."""
+@click.command("verify")
+@click.argument("target", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every stream of the log.")
+@click.option(
+    "--from-checkpoint", is_flag=True, help="Only what follows the latest signed checkpoint."
+)
+@click.option(
+    "--checkpoint",
+    "note",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A signed checkpoint that was kept elsewhere: the log must still hold all it has.",
+)
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    metavar="KEY|FILE",
+    help="Who must have signed; by default those whom the log itself names.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), help="How many processes; by default one for a core."
+)
+@json_option
+@with_settings("database_url", "encryption_key_file")
+def verify(
+    target: str | None,
+    everything: bool,  # noqa: FBT001 - a flag of the command
+    from_checkpoint: bool,  # noqa: FBT001 - a flag of the command
+    note: Path | None,
+    public_keys: tuple[str, ...],
+    jobs: int | None,
+    as_json: bool,  # noqa: FBT001 - a flag of the command
+    **flags: str | None,
+) -> None:
+    r"""Verify a session's log, all streams, or an exported file; name what is damaged.
 
-    @click.command("verify")
-    @click.argument("target", required=False)
-    @click.option("--all", "everything", is_flag=True, help="Every stream of the log.")
-    @click.option(
-        "--from-checkpoint", is_flag=True, help="Only what follows the latest signed checkpoint."
-    )
-    @click.option(
-        "--checkpoint",
-        "note",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A signed checkpoint that was kept elsewhere: the log must still hold all it has.",
-    )
-    @click.option(
-        "--public-key",
-        "public_keys",
-        multiple=True,
-        metavar="KEY|FILE",
-        help="Who must have signed; by default those whom the log itself names.",
-    )
-    @click.option(
-        "--jobs", type=click.IntRange(1, 64), help="How many processes; by default one for a core."
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    @with_settings("database_url")
-    def verify(
-        target: str | None,
-        everything: bool,  # noqa: FBT001 - a flag of the command
-        from_checkpoint: bool,  # noqa: FBT001 - a flag of the command
-        note: Path | None,
-        public_keys: tuple[str, ...],
-        jobs: int | None,
-        as_json: bool,  # noqa: FBT001 - a flag of the command
-        **flags: str | None,
-    ) -> None:
-        r"""Verify a session's log, all streams, or an exported file; name what is damaged.
+    TARGET is a session's key, a stream such as gateway or memory:NAME, or a file. The
+    database is only read, and a gateway may run over it. The exit status is 0 where all is
+    sound, 1 where damage was found, 2 where nothing can be said.
 
-        TARGET is a session's key, a stream such as gateway or memory:NAME, or a file. The
-        database is only read, and a gateway may run over it. The exit status is 0 where all is
-        sound, 1 where damage was found, 2 where nothing can be said.
-
-        \b
-        Examples:
-          sessiond verify --all
-          sessiond verify web:main --from-checkpoint
-          sessiond verify --all --checkpoint kept-elsewhere.txt --public-key log.pub
-          sessiond verify session.jsonl --public-key log.pub
-        """
-        if target is None and not everything and note is None:
-            raise click.UsageError("Name a session, a stream or a file, or give --all.")
-        with _could_not_check(), prepared(flags) as settings:
-            if target is not None and Path(target).is_file():
-                _finish_file(Path(target), public_keys, as_json=as_json)
-            with _opened(settings, public_keys, jobs or os.cpu_count() or 1) as verifier:
-                began = time.monotonic()
-                outcome = _outcome(verifier, target, note, everything, from_checkpoint)
-                _finish(outcome, time.monotonic() - began, as_json=as_json)
-
-    return verify
+    \b
+    Examples:
+      sessiond verify --all
+      sessiond verify web:main --from-checkpoint
+      sessiond verify --all --checkpoint kept-elsewhere.txt --public-key log.pub
+      sessiond verify session.jsonl --public-key log.pub
+    """
+    if target is None and not everything and note is None:
+        raise click.UsageError("Name a session, a stream or a file, or give --all.")
+    with _could_not_check(), prepared(flags) as settings:
+        if target is not None and Path(target).is_file():
+            _finish_file(Path(target), public_keys, as_json=as_json)
+        with _opened(settings, public_keys, jobs or os.cpu_count() or 1) as verifier:
+            began = time.monotonic()
+            outcome = _outcome(verifier, target, note, everything, from_checkpoint)
+            _finish(outcome, time.monotonic() - began, as_json=as_json)
 
 
 class _Unchecked(click.ClickException):
@@ -112,7 +108,7 @@ def _could_not_check() -> Iterator[None]:
 
     try:
         yield
-    except click.UsageError:  # its status is the same
+    except (click.UsageError, BrokenPipeError):  # the status is the same; nobody reads on
         raise
     except click.ClickException as error:
         raise _Unchecked(error.message) from error
@@ -186,9 +182,9 @@ def _finish(outcome: "Outcome", took_s: float, *, as_json: bool) -> NoReturn:
         click.echo(json.dumps(shown))
     else:
         for each in outcome.problems:
-            click.echo(f"{each.stream}  seq {each.seq}  {each.problem}")
+            click.echo(in_a_line(f"{each.stream}  seq {each.seq}  {each.problem}"))
         for line in _summary(outcome, took_s):
-            click.echo(line)
+            click.echo(in_a_line(line))
     sys.exit(SOUND if outcome.ok else DAMAGED)
 
 
@@ -229,5 +225,5 @@ def _finish_file(file: Path, public_keys: Sequence[str], *, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(report)))
     else:
-        click.echo("\n".join(report.lines))
+        click.echo("\n".join(map(in_a_line, report.lines)))
     sys.exit(SOUND if report.ok else DAMAGED)

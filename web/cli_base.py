@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from web.cli_text import printable
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError, load_settings
 
 PRINCIPAL = "cli"
@@ -17,9 +19,14 @@ PRINCIPAL = "cli"
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-Prepared = Callable[[dict[str, str | None]], contextlib.AbstractContextManager[Settings]]
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def echo_machine(line: str | bytes) -> None:
+    """Print a line for programs: as it is, but in a terminal without what would command that."""
+    if sys.stdout.isatty():
+        line = printable(line if isinstance(line, str) else line.decode(errors="replace"))
+    click.echo(line)
 
 
 def _metavar(annotation: Any) -> str:  # noqa: ANN401 - any type

@@ -17,6 +17,7 @@ from web.cli_conversation import (
     emit,
 )
 from web.cli_talk import Talk
+from web.cli_text import in_a_line
 
 BLOCK = '"""'
 INTERRUPTED = 130
@@ -31,15 +32,19 @@ INTERRUPTED = 130
     show_default=True,
     help="What to answer to tool calls that wait for approval.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print each event; for pipes only.")
 @url_option
 @with_settings("bind", "port", "token", "primary_session")
-def chat(key: str | None, approvals: str, url: str | None, **flags: str | None) -> None:
+def chat(
+    key: str | None, approvals: str, url: str | None, *, as_json: bool, **flags: str | None
+) -> None:
     r"""Talk with a session of a running gateway; by default with the primary session.
 
     The answer is shown as it streams: thinking dimmed, tool calls with their results, and a
     question for each call that waits for approval. /help lists what else can be typed. A lost
     connection is taken up again where it broke off. Through a pipe all of the input is one
-    prompt.
+    prompt, and with --json each line of the output is an event, as GET /sessions/KEY/events has
+    it, and its seq.
 
     The exit status is 0 when the last prompt's run completed, 1 when it did not, 3 when it waits
     for an approval that nobody can be asked for. The token (--token or SESSIOND_TOKEN) needs the
@@ -51,20 +56,23 @@ def chat(key: str | None, approvals: str, url: str | None, **flags: str | None) 
       sessiond chat demo --url http://localhost:8787
       echo "What is in this folder?" | sessiond chat demo --approvals deny
       sessiond chat review < question.txt > answer.txt
+      echo "hello" | sessiond chat demo --json | jq -r .type
     """
+    if as_json and sys.stdin.isatty():
+        raise click.UsageError("With --json the prompt comes through a pipe.")
     with prepared(flags) as settings:
         talk = Talk(client_of(settings, url), key or settings.primary_session)
         if sys.stdin.isatty():
             sys.exit(_in_terminal(talk, approvals))
-        sys.exit(_piped(talk, approvals, sys.stdin.read()))
+        sys.exit(_piped(talk, approvals, sys.stdin.read(), as_json=as_json))
 
 
-def _piped(talk: Talk, approvals: str, text: str) -> int:
+def _piped(talk: Talk, approvals: str, text: str, *, as_json: bool) -> int:
     """Say one thing, and follow it to its end; return the exit status."""
     if not text.strip():
         raise click.UsageError("There is nothing to say: the input is empty.")
     talk.join()
-    conversation = Conversation(talk, approvals, typing=None)
+    conversation = Conversation(talk, approvals, typing=None, as_json=as_json)
     try:
         conversation.say(text.strip())
         conversation.watch()
@@ -87,14 +95,28 @@ def _in_terminal(talk: Talk, approvals: str) -> int:
         if session is not None and session["processing"]:
             conversation.attach()
             conversation.watch()
-        while True:
-            conversation.typed(_read())
-            conversation.watch()
+        _take_lines(conversation)
     return conversation.status
 
 
-def _read() -> str:
-    """Return what is typed, several lines where they belong together. Raises EOFError."""
+def _take_lines(conversation: Conversation) -> None:
+    """Do what each line says, until Ctrl-C comes twice in a row. Raises EOFError or Leave."""
+    interrupted = False
+    while True:
+        line = _read()
+        if line is not None:
+            interrupted = False
+            conversation.typed(line)
+            conversation.watch()
+        elif interrupted or conversation.aborted:
+            return
+        else:
+            interrupted = True
+            emit(dimmed("(Ctrl-C once more leaves.)") + "\n")
+
+
+def _read() -> str | None:
+    """Return what is typed, lines that belong together as one, None for Ctrl-C. Raises EOFError."""
     try:
         line = input("> ")
         if line.strip() == BLOCK:
@@ -106,13 +128,13 @@ def _read() -> str:
         return "\n".join(lines)
     except KeyboardInterrupt:
         click.echo()
-        return ""
+        return None
 
 
 def _title(key: str, session: dict[str, Any] | None) -> str:
     known = "new" if session is None else f"{session['messageCount']} messages"
     model = "" if session is None else f", {session['modelProvider']}/{session['modelId']}"
-    return dimmed(f"{key}: {known}{model}. /help lists what can be typed.") + "\n"
+    return dimmed(in_a_line(f"{key}: {known}{model}. /help lists what can be typed.")) + "\n"
 
 
 def _edit_lines() -> None:

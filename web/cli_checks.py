@@ -66,7 +66,9 @@ def _secrets(settings: Settings) -> list[Path]:
 def _writable(name: str, folder: Path) -> Finding:
     there = _nearest(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        todo = f"Run: sudo chown {_user()} {there} (or name another folder by the settings)."
+        made = f"Run: sudo install -d -o {_user()} -m 700 {folder}"
+        own = how_to_own(there) if there == folder else made
+        todo = f"{own} (or name another folder by the settings)."
         return fail("files", f"The folder of the {name}, {folder}, can't be written.", todo)
     new = "" if folder == there else " (not made yet)"
     return ok("files", f"the folder of the {name}, {folder}{new}, can be written")
@@ -75,11 +77,24 @@ def _writable(name: str, folder: Path) -> Finding:
 def _private(path: Path) -> Finding:
     mode = stat.S_IMODE(path.stat().st_mode)
     if not os.access(path, os.R_OK):
-        return fail("files", f"{path} can't be read.", f"Run: sudo chown {_user()} {path}")
+        return fail("files", f"{path} can't be read.", f"{how_to_own(path)}.")
     if mode & 0o077 and path.absolute().parent.stat().st_mode & 0o011:
         said = f"{path} can be read or written by others (mode {mode:o})."
         return warn("files", said, f"Run: chmod 600 {path}")
     return ok("files", f"{path} is its owner's alone")
+
+
+def may_change(file: Path) -> bool:
+    """Tell whether this user may read and write a file, and others beside it."""
+    return os.access(file, os.R_OK | os.W_OK) and os.access(file.parent, os.W_OK | os.X_OK)
+
+
+def how_to_own(path: Path) -> str:
+    """Return what lets this user read and write a file or a folder."""
+    mode = "700" if path.is_dir() else "600"
+    if path.stat().st_uid == os.geteuid():
+        return f"Run: chmod {mode} {path}"
+    return f"Run: sudo chown {_user()} {path} && sudo chmod {mode} {path}"
 
 
 def _user() -> str:

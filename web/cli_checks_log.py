@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persistence.errors import PersistenceError, SchemaMismatchError, SchemaOutdatedError
-from web.cli_checks import database_file
+from web.cli_checks import database_file, how_to_own, may_change
 from web.cli_findings import Finding, Findings, fail, ok, warn
 from web.settings import Settings, is_loopback
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from actors.gateway_state import Token
     from persistence.diagnosis import Diagnosis
 
+GRANT = "Have the owner of the tables run: sessiond grants ROLE | psql DATABASE"
 CLOCK_US_MAX = 2_000_000
 EARLIEST_S = 1_700_000_000
 """November 2023: a clock that is before that was never set."""
@@ -26,7 +27,7 @@ def check_log(settings: Settings) -> Findings:
     if file is not None and settings.workers > 1:
         said = f"SQLite carries one worker process, and workers is {settings.workers}."
         yield fail("database", said, "Set workers to 1, or database_url to PostgreSQL.")
-    if file is not None and not file.is_file():
+    if file is not None and not file.exists():
         yield ok("database", f"there is no {file} yet; sessiond serve makes it")
         yield from check_keys(settings)
         yield from check_clock(None)
@@ -39,10 +40,10 @@ def check_log(settings: Settings) -> Findings:
     except SchemaMismatchError as error:
         yield fail("schema", str(error), "Start the program that migrated it.")
     except PersistenceError as error:
-        todo = "Start its server and check database_url: its host, its name, its user."
-        yield fail("database", str(error), todo)
+        yield fail("database", str(error), _remedy(error, file))
     else:
         yield ok("database", f"{diagnosis.server} answers, and its schema is current")
+        yield from _granted(diagnosis.not_granted)
         yield _served(file, diagnosis.workers)
         yield from _opened(settings)
         yield from check_clock(diagnosis)
@@ -60,6 +61,26 @@ def _diagnosis(settings: Settings) -> "Diagnosis":
         return diagnose(engine)
     finally:
         engine.dispose()
+
+
+def _remedy(error: PersistenceError, file: Path | None) -> str:
+    """Return what to do about a database that can't be read."""
+    if file is not None and not file.is_file():
+        return "Name a file by database_url; one that is not there yet is made."
+    if file is not None and not may_change(file):
+        return f"{how_to_own(file)}; its folder, {file.parent}, must let who serves write too."
+    if file is not None:
+        return "Keep a copy of it as it is, and restore it from a backup."
+    if "permission denied" in str(error):
+        return GRANT
+    return "Start its server and check database_url: its host, name, user and password."
+
+
+def _granted(missing: Sequence[str]) -> Findings:
+    if missing:
+        yield fail(
+            "grants", f"The role may not do what a gateway does: {', '.join(missing)}.", GRANT
+        )
 
 
 def _outdated(error: PersistenceError, *, sqlite: bool) -> Finding:
@@ -161,7 +182,9 @@ def _signing(settings: Settings) -> Finding:
     try:
         count = len(read_keys(path))
     except KeyFileError as error:
-        todo = f"Restore it from a backup, or run: sessiond keys generate --signing-key-file {path}"
+        aside = f"move it away (mv {path} {path}.old) and run: " if path.exists() else "run: "
+        make = f"sessiond keys generate --signing-key-file {path}"
+        todo = f"Restore it from a backup, or {aside}{make}"
         return fail("signing", str(error), todo)
     rotating = "" if count == 1 else "; a rotation is under way: sessiond keys retire ends it"
     return ok("signing", f"the key is in {path}{rotating}")

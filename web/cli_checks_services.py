@@ -13,7 +13,7 @@ from web.settings import Settings
 if TYPE_CHECKING:
     from actors.tools.mcp import McpStatus
 
-SERVERS_WAIT_S = 15.0
+SERVERS_WAIT_S = 30.0
 POLL_S = 0.05
 SETTLED = frozenset({"ready", "down", "closed"})
 NOT_ASKED = "--online asks it"

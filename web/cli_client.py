@@ -8,13 +8,14 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import click
 
 from web.settings import Settings
 
 CALL_TIMEOUT_S = 30.0
+PROBE_TIMEOUT_S = 5.0
 SILENCE_S = 60.0
 """A stream that says nothing for so long is taken as lost: a gateway sends heartbeats."""
 
@@ -48,14 +49,24 @@ class Client:
 
     def __init__(self, url: str, token: str | None) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.UsageError(f"{url} is no address: it looks like http://localhost:8787.")
+        port = _port(parts)
+        if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
+            raise click.UsageError(
+                f"{url} is no address of a gateway: it looks like http://localhost:8787."
+            )
         self.url = parts.geturl().rstrip("/")
         self._tls = parts.scheme == "https"
         self._host = parts.hostname
-        self._port = parts.port
+        self._port = port
         self._base = parts.path.rstrip("/")
         self._token = token
+
+    def answers(self) -> bool:
+        """Tell whether a gateway listens there."""
+        try:
+            return "ready" in self.call("GET", "/health", timeout_s=PROBE_TIMEOUT_S)
+        except (Refused, Unreachable, TypeError):
+            return False
 
     def call(
         self,
@@ -123,7 +134,9 @@ class Client:
 
     def _refusal(self, status: int, content: bytes) -> Refused:
         if status == 401:
-            return Refused(status, f"The gateway at {self.url} wants a token: give it by --token.")
+            wants = "wants a token" if self._token is None else "does not take this token"
+            todo = "give one by --token or SESSIOND_TOKEN"
+            return Refused(status, f"The gateway at {self.url} {wants}: {todo}.")
         said = f"The gateway at {self.url} answered {status}."
         with contextlib.suppress(ValueError, KeyError, TypeError):
             said = str(json.loads(content)["error"])
@@ -139,7 +152,10 @@ class Client:
 
 
 class Lines:
-    """The lines of an open answer; ``close`` may be called from any thread, and ends them."""
+    """The lines of an open answer; ``close`` may be called from any thread, and ends them.
+
+    ``broken`` tells that they ended before the answer did.
+    """
 
     def __init__(
         self,
@@ -150,12 +166,14 @@ class Lines:
         self._connection = connection
         self._sock = sock
         self._response = response
+        self.broken = False
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield lines until the answer ends or breaks off."""
         try:
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                yield from self._response
+            yield from self._response
+        except (OSError, http.client.HTTPException, ValueError):
+            self.broken = True
         finally:
             self._response.close()
             self._connection.close()
@@ -165,6 +183,20 @@ class Lines:
         with contextlib.suppress(OSError):  # it may have ended by itself
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+
+
+def _port(parts: SplitResult) -> int | None:
+    """Return the port of an address, None where it is no number that can be one."""
+    try:
+        return parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:
+        return None
+
+
+def running_client(settings: Settings, url: str | None) -> Client | None:
+    """Return the gateway at ``url``, by default the one that runs where it would, or None."""
+    client = client_of(settings, url)
+    return client if url is not None or client.answers() else None
 
 
 def client_of(settings: Settings, url: str | None) -> Client:

@@ -1,7 +1,11 @@
 """The command line's ``completion``: what has a shell complete the others."""
 
+import json
+
 import click
 from click.shell_completion import get_completion_class
+
+from web.cli_base import json_option
 
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "sessiond"
@@ -10,7 +14,8 @@ VARIABLE = "_SESSIOND_COMPLETE"
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+@json_option
+def completion(shell: str, *, as_json: bool) -> None:
     r"""Print what completes commands in a shell.
 
     \b
@@ -24,4 +29,5 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     script = kind(main, {}, PROGRAM, VARIABLE)
-    click.echo(script.source_template % script.source_vars())
+    source = script.source_template % script.source_vars()
+    click.echo(json.dumps({"shell": shell, "script": source}) if as_json else source)

@@ -13,8 +13,9 @@ from actors.session.state import SessionState
 from web.cli_client import Refused
 from web.cli_follow import Follower
 from web.cli_frames import Drawn, Frame
-from web.cli_screen import Screen, printable
+from web.cli_screen import Screen
 from web.cli_talk import Talk
+from web.cli_text import in_a_line, printable
 
 APPROVALS = ("ask", "approve", "deny")
 COMPLETED = "completed"
@@ -44,21 +45,26 @@ class Leave(Exception):
 class Conversation:
     """Shows one session's events, and takes what is typed on ``typing``, a file descriptor.
 
-    ``status`` is how the command is to exit: by the last prompt that ended.
+    ``status`` is how the command is to exit: by the last prompt that ended; ``aborted`` tells that
+    Ctrl-C ended what was watched last. With ``as_json`` it
+    prints the events themselves.
     """
 
-    def __init__(self, talk: Talk, approvals: str, typing: int | None) -> None:
+    def __init__(
+        self, talk: Talk, approvals: str, typing: int | None, *, as_json: bool = False
+    ) -> None:
         self.status = DONE
+        self.aborted = False
         self._talk = talk
         self._approvals = approvals
         self._typing = typing
+        self._as_json = as_json
         self._screen = Screen()
         self._drawn = Drawn()
         self._state = SessionState(talk.key)
         self._prompts: set[str] = set()
         self._waiting: list[str] = []
         self._asked: str | None = None
-        self._aborted = False
         self._lost = False
         self._commands: dict[str, Callable[[str], str]] = {
             "abort": self._abort,
@@ -73,7 +79,7 @@ class Conversation:
         running = self._talk.running()
         if running is not None:
             self._prompts.add(running["id"])
-            emit(f"> {running.get('prompt', '')}\n")
+            emit(printable(f"> {running.get('prompt', '')}\n"))
 
     def say(self, text: str) -> None:
         """Prompt the session. Raises Refused or Unreachable."""
@@ -97,7 +103,7 @@ class Conversation:
 
         Raises Leave, Refused or Unreachable. Ctrl-C aborts what runs; once more, it leaves.
         """
-        self._aborted = False
+        self.aborted = False
         if not self._prompts:
             return
         assert self._talk.cursor is not None
@@ -133,8 +139,14 @@ class Conversation:
 
     def _show(self, frame: Frame) -> None:
         self._talk.cursor = frame.seq
+        if self._as_json:
+            click.echo(json.dumps({"seq": frame.seq, **frame.fields}))
         for event in self._drawn.events(frame):
-            emit(self._screen.show(Committed(frame.seq, event, self._state, 0)))
+            emit(
+                ""
+                if self._as_json
+                else self._screen.show(Committed(frame.seq, event, self._state, 0))
+            )
             if isinstance(event, e.ApprovalRequested):
                 self._waiting.append(event.approval_id)
             if isinstance(event, e.ApprovalResolved) and event.approval_id in self._waiting:
@@ -149,9 +161,9 @@ class Conversation:
                 self._note(f"The prompt was {outcome}.")
 
     def _interrupted(self) -> None:
-        if self._aborted:
+        if self.aborted:
             raise Leave
-        self._aborted = True
+        self.aborted = True
         try:
             self._talk.abort()
         except Refused as error:
@@ -186,7 +198,7 @@ class Conversation:
         if name in ("quit", "exit"):
             raise Leave
         command = self._commands.get(name)
-        unknown = f"There is no /{name}; /help lists all."
+        unknown = f"There is no /{in_a_line(name)}; /help lists all."
         said = unknown if command is None else command(rest.strip())
         emit(f"{self._screen.end()}{said}\n" if said else "")
 
@@ -205,11 +217,11 @@ class Conversation:
         provider, _, model_id = name.partition("/")
         if name:
             self._talk.choose(provider, model_id)
-            return f"From now on {name}."
+            return f"From now on {in_a_line(name)}."
         session = self._talk.snapshot() or {}
         used = f"{session.get('modelProvider')}/{session.get('modelId')}"
         names = [f"{each['provider']}/{each['modelId']}" for each in self._talk.models()]
-        return "\n".join([f"{'*' if each == used else ' '} {each}" for each in names])
+        return "\n".join([in_a_line(f"{'*' if each == used else ' '} {each}") for each in names])
 
     def _history(self, count: str) -> str:
         limit = int(count) if count.isascii() and count.isdigit() and int(count) else 0

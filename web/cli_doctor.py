@@ -70,10 +70,17 @@ def _all(*, online: bool) -> Findings:
     try:
         settings = load_settings()
     except SettingsError as error:
-        yield fail("settings", str(error), "Mend it where it was set; docs/configuration.md.")
+        todo = "Mend it where it was set; docs/configuration.md has all settings."
+        yield fail("settings", str(error), todo)
         return
+    from persistence.errors import PersistenceError
     from web import cli_checks, cli_checks_log, cli_checks_services
 
+    try:
+        cli_checks.database_file(settings)
+    except PersistenceError as error:
+        yield fail("database", str(error), "Set database_url; docs/configuration.md shows it.")
+        return
     checks = (
         lambda: cli_checks.check_program(settings),
         lambda: cli_checks_log.check_log(settings),

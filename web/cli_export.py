@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
+from web.cli_base import PRINCIPAL, json_option, prepared, with_settings
+from web.cli_text import printable
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,106 +24,103 @@ if TYPE_CHECKING:
 FORMATS = ("jsonl", "cloudevents", "markdown", "html")
 
 
-def export_command(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Command:
-    """Return the command ``export``; ``prepared`` takes the flags, and shows errors in a line."""
+@click.command("export")
+@click.argument("key")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="The first two prove themselves, the others are for people.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to; by default the standard output.",
+)
+@click.option("--sign", is_flag=True, help="Sign a checkpoint first, so that it covers all.")
+@json_option
+@with_settings("database_url", "encryption_key_file", "signing_key_file", "log_origin")
+def export(
+    key: str,
+    form: str,
+    output: Path | None,
+    sign: bool,  # noqa: FBT001 - a flag of the command
+    *,
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    r"""Write a session's whole log to a file, also a deleted session's.
 
-    @click.command("export")
-    @click.argument("key")
-    @click.option(
-        "--format",
-        "form",
-        type=click.Choice(FORMATS),
-        default="jsonl",
-        show_default=True,
-        help="The first two prove themselves, the others are for people.",
-    )
-    @click.option(
-        "--output",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Where to; by default the standard output.",
-    )
-    @click.option("--sign", is_flag=True, help="Sign a checkpoint first, so that it covers all.")
-    @json_option
-    @with_settings("database_url", "signing_key_file", "log_origin")
-    def export(
-        key: str,
-        form: str,
-        output: Path | None,
-        sign: bool,  # noqa: FBT001 - a flag of the command
-        *,
-        as_json: bool,
-        **flags: str | None,
-    ) -> None:
-        r"""Write a session's whole log to a file, also a deleted session's.
+    Reads the database only, so a gateway may run over it meanwhile. With --json it says what
+    was written, for which --output names a file.
 
-        Reads the database only, so a gateway may run over it meanwhile. With --json it says what
-        was written, for which --output names a file.
+    \b
+    Examples:
+      sessiond export web:main --output session.jsonl
+      sessiond export web:main --format html --output session.html
+    """
+    from actors.audit.exporting.writing import export_of
 
-        \b
-        Examples:
-          sessiond export web:main --output session.jsonl
-          sessiond export web:main --format html --output session.html
-        """
-        from actors.audit.exporting.writing import export_of
-
-        if as_json and output is None:
-            raise click.UsageError("With --json name the file: --output FILE.")
-        with prepared(flags) as settings:
-            if sign:
-                sign_now(settings)
-            with reading(settings) as (log, checkpoints), _refusals():
-                exported = export_of(log, checkpoints, key, time.time_ns() // 1_000_000)
-                events = exported.head.version
-                with _written(output) as file, _progress(events, shown=output is not None) as seen:
-                    file.writelines(file_chunks(log, exported, form, seen))
-        if as_json:
-            shown = {"sessionKey": key, "events": events, "format": form, "file": str(output)}
-            click.echo(json.dumps(shown))
-
-    return export
+    if as_json and output is None:
+        raise click.UsageError("With --json name the file: --output FILE.")
+    with prepared(flags) as settings:
+        if sign:
+            sign_now(settings)
+        with reading(settings) as (log, checkpoints), _refusals():
+            exported = export_of(log, checkpoints, key, time.time_ns() // 1_000_000)
+            events = exported.head.version
+            with _written(output) as file, _progress(events, shown=output is not None) as seen:
+                chunks = file_chunks(log, exported, form, seen)
+                looked_at = output is None and sys.stdout.isatty()
+                file.writelines(map(_shown, chunks) if looked_at else chunks)
+    if as_json:
+        shown = {"sessionKey": key, "events": events, "format": form, "file": str(output)}
+        click.echo(json.dumps(shown))
 
 
-def import_command(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Command:
-    """Return the command ``import``; see export_command."""
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    metavar="KEY|FILE",
+    help="Who must have signed the file's checkpoint; can be given more than once.",
+)
+@json_option
+@with_settings("database_url", "encryption_key_file")
+def import_(
+    file: Path, public_keys: tuple[str, ...], *, as_json: bool, **flags: str | None
+) -> None:
+    r"""Restore an exported session, bit for bit, where there is none of its key.
 
-    @click.command("import")
-    @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    @click.option(
-        "--public-key",
-        "public_keys",
-        multiple=True,
-        metavar="KEY|FILE",
-        help="Who must have signed the file's checkpoint; can be given more than once.",
-    )
-    @json_option
-    @with_settings("database_url")
-    def import_(
-        file: Path, public_keys: tuple[str, ...], *, as_json: bool, **flags: str | None
-    ) -> None:
-        r"""Restore an exported session, bit for bit, where there is none of its key.
+    The file is checked first; of one that is damaged nothing is written. Over SQLite no
+    gateway may run meanwhile.
 
-        The file is checked first; of one that is damaged nothing is written. Over SQLite no
-        gateway may run meanwhile.
+    \b
+    Example:
+      sessiond import session.jsonl
+    """
+    from actors.audit.exporting.restoring import restorable
+    from web.keys import checked_key
 
-        \b
-        Example:
-          sessiond import session.jsonl
-        """
-        from actors.audit.exporting.restoring import restorable
-        from web.keys import checked_key
+    with prepared(flags) as settings:
+        with reading_bar(file, "Checking") as seen:
+            report, found = restorable(file, key_texts(public_keys), seen)
+        if found is None:
+            raise click.ClickException("\n".join(["Nothing was written.", *report.lines]))
+        key = checked_key(report.stream.partition(":")[2])
+        restored(settings, found)
+    said = f"Session {key} is here, with its {report.events} events."
+    shown = {"sessionKey": key, "events": report.events}
+    click.echo(json.dumps(shown) if as_json else said)
 
-        with prepared(flags) as settings:
-            with reading_bar(file, "Checking") as seen:
-                report, found = restorable(file, key_texts(public_keys), seen)
-            if found is None:
-                raise click.ClickException("\n".join(["Nothing was written.", *report.lines]))
-            key = checked_key(report.stream.partition(":")[2])
-            restored(settings, found)
-        said = f"Session {key} is here, with its {report.events} events."
-        shown = {"sessionKey": key, "events": report.events}
-        click.echo(json.dumps(shown) if as_json else said)
 
-    return import_
+def _shown(chunk: bytes) -> bytes:
+    """Return a part of a file for a terminal."""
+    return printable(chunk.decode(errors="replace")).encode()
 
 
 def key_texts(given: Iterable[str]) -> list[str]:

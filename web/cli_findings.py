@@ -6,6 +6,8 @@ from typing import Literal
 import click
 from msgspec import Struct
 
+from web.cli_text import in_a_line
+
 Status = Literal["ok", "warn", "fail"]
 
 COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -41,5 +43,5 @@ def fail(check: str, said: str, todo: str) -> Finding:
 def shown(finding: Finding) -> str:
     """Return a finding as its lines."""
     status = click.style(f"{finding.status:4}", fg=COLOURS[finding.status], bold=True)
-    line = f"{status}  {finding.check:12}  {finding.said}"
-    return f"{line}\n{'':20}→ {finding.todo}" if finding.todo else line
+    line = f"{status}  {finding.check:12}  {in_a_line(finding.said)}"
+    return f"{line}\n{'':20}→ {in_a_line(finding.todo)}" if finding.todo else line

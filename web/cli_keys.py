@@ -2,17 +2,17 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from web.cli_base import PRINCIPAL, Decorator, Prepared, json_option
+from web.cli_base import PRINCIPAL, json_option, prepared, with_settings
+from web.cli_client import running_client, url_option
 from web.cli_export import reading
-from web.cli_tokens import running_gateway
-from web.operations import AUDIT
+from web.cli_text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,151 +36,143 @@ def keys() -> None:
     """
 
 
-def keys_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Group:
-    """Return the group ``keys``; ``prepared`` takes the flags, and shows errors in a line."""
+@keys.command()
+@json_option
+@with_settings("database_url", "signing_key_file")
+def generate(*, as_json: bool, **flags: str | None) -> None:
+    r"""Make a key where there is none; then show its public half by keys public.
 
-    @keys.command()
-    @json_option
-    @with_settings("database_url", "signing_key_file")
-    def generate(*, as_json: bool, **flags: str | None) -> None:
-        r"""Make a key where there is none; then show its public half by keys public.
+    \b
+    Example:
+      sessiond keys generate --signing-key-file /etc/sessiond/signing.key
+    """
+    from actors.audit.signing.keys import generate as make
 
-        \b
-        Example:
-          sessiond keys generate --signing-key-file /etc/sessiond/signing.key
-        """
-        from actors.audit.signing.keys import generate as make
-
-        with prepared(flags) as settings:
-            make(path := _path(settings))
-            said = f"The key is in {path}: whoever has it can sign for the log."
-            click.echo(json.dumps({"file": str(path)}) if as_json else said)
-
-    @keys.command()
-    @json_option
-    @with_settings(*KEY_SETTINGS)
-    def public(*, as_json: bool, **flags: str | None) -> None:
-        r"""Print the verifier key of the key in use: whoever audits the log keeps it.
-
-        \b
-        Example:
-          sessiond keys public > log.pub && sessiond verify web:main --public-key log.pub
-        """
-        from actors.audit.signing.keys import read_keys
-
-        with prepared(flags) as settings:
-            _show_key(_verifier_keys(settings, read_keys(_path(settings)))[0], as_json=as_json)
-
-    @keys.command("list")
-    @json_option
-    @with_settings("database_url")
-    def list_keys(*, as_json: bool, **flags: str | None) -> None:
-        r"""List the verifier keys of all checkpoints that the log has, the newest last.
-
-        \b
-        Example:
-          sessiond keys list --json
-        """
-        from web.resources.checkpoints import shown_key
-
-        with prepared(flags) as settings:
-            shown = [shown_key(each) for each in _known(settings)]
-        if as_json:
-            click.echo(json.dumps(msgspec.to_builtins(shown)))
-            return
-        for each in shown:
-            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(each.introduced_at / 1000))
-            follows = f"  replaces {each.replaces}" if each.replaces else ""
-            click.echo(f"{since}  {each.verifier_key}{follows}")
-
-    @keys.command()
-    @json_option
-    @with_settings(*KEY_SETTINGS)
-    def rotate(*, as_json: bool, **flags: str | None) -> None:
-        r"""Put a new key into use and print its verifier key; the old one goes on signing too.
-
-        A running gateway takes it with its next checkpoint. Over several hosts, copy the file to
-        all of them.
-
-        \b
-        Example:
-          sessiond keys rotate && sessiond checkpoint
-        """
-        from actors.audit.signing import keys as files
-
-        with prepared(flags) as settings:
-            path, origin = _path(settings), _known_origin(settings)
-            (old, *_) = files.read_keys(path)
-            key = files.rotate(path)
-            _show_key(str(key.named(origin or old.origin)), as_json=as_json)
-
-    @keys.command()
-    @json_option
-    @with_settings(*KEY_SETTINGS)
-    def retire(*, as_json: bool, **flags: str | None) -> None:
-        r"""Remove the key before the one in use, once everybody knows the new one.
-
-        \b
-        Example:
-          sessiond keys retire
-        """
-        from actors.audit.signing import keys as files
-
-        with prepared(flags) as settings:
-            _check_rotated(settings)
-            if not files.retire(_path(settings)):
-                raise click.ClickException("There is no key before the one in use.")
-        click.echo(json.dumps({"ok": True}) if as_json else "The old key signs no more.")
-
-    return keys
+    with prepared(flags) as settings:
+        make(path := _path(settings))
+        said = f"The key is in {path}: whoever has it can sign for the log."
+        click.echo(json.dumps({"file": str(path)}) if as_json else said)
 
 
-def checkpoint_command(
-    with_settings: Callable[..., Decorator], prepared: Prepared
-) -> click.Command:
-    """Return the command ``checkpoint``; see keys_commands."""
+@keys.command()
+@json_option
+@with_settings(*KEY_SETTINGS)
+def public(*, as_json: bool, **flags: str | None) -> None:
+    r"""Print the verifier key of the key in use: whoever audits the log keeps it.
 
-    @click.command()
-    @click.option("--url", help="Where the gateway runs; by default where it would listen.")
-    @click.option(
-        "--rebuild", is_flag=True, help="First make what is missing of the tree's tables anew."
-    )
-    @json_option
-    @with_settings(*KEY_SETTINGS, "bind", "port", "token")
-    def checkpoint(
-        url: str | None,
-        rebuild: bool,  # noqa: FBT001 - a flag of the command
-        *,
-        as_json: bool,
-        **flags: str | None,
-    ) -> None:
-        r"""Sign a checkpoint now, and print the latest one: keep it where the log's host can't.
+    \b
+    Example:
+      sessiond keys public > log.pub && sessiond verify web:main --public-key log.pub
+    """
+    from actors.audit.signing.keys import read_keys
 
-        \b
-        A running gateway is asked by HTTP, with the token of its settings (--token or
-        SESSIOND_TOKEN); without one that runs, its database is opened.
+    with prepared(flags) as settings:
+        _show_key(_verifier_keys(settings, read_keys(_path(settings)))[0], as_json=as_json)
 
-        \b
-        Example:
-          sessiond checkpoint > checkpoint-$(date +%F).txt
-        """
-        with prepared(flags) as settings:
-            running = running_gateway(settings, url)
-            if running is None:
-                note, signed = _sign_stopped(settings, rebuild=rebuild)
-            elif rebuild:
-                raise click.ClickException("Stop the gateway first: the tables are made anew then.")
-            else:
-                answer = running.call("POST", "/audit/checkpoints", scope=AUDIT)
-                note, signed = answer["note"], answer["signed"]
-        if as_json:
-            click.echo(json.dumps({"signed": signed, "note": note}))
-            return
-        if not signed:
-            click.echo("Nothing has moved since the latest checkpoint.", err=True)
-        click.echo(note, nl=False)
 
-    return checkpoint
+@keys.command("list")
+@json_option
+@with_settings("database_url")
+def list_keys(*, as_json: bool, **flags: str | None) -> None:
+    r"""List the verifier keys of all checkpoints that the log has, the newest last.
+
+    \b
+    Example:
+      sessiond keys list --json
+    """
+    from web.resources.checkpoints import shown_key
+
+    with prepared(flags) as settings:
+        shown = [shown_key(each) for each in _known(settings)]
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(shown)))
+        return
+    for each in shown:
+        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(each.introduced_at / 1000))
+        follows = f"  replaces {each.replaces}" if each.replaces else ""
+        click.echo(in_a_line(f"{since}  {each.verifier_key}{follows}"))
+
+
+@keys.command()
+@json_option
+@with_settings(*KEY_SETTINGS)
+def rotate(*, as_json: bool, **flags: str | None) -> None:
+    r"""Put a new key into use and print its verifier key; the old one goes on signing too.
+
+    A running gateway takes it with its next checkpoint. Over several hosts, copy the file to
+    all of them.
+
+    \b
+    Example:
+      sessiond keys rotate && sessiond checkpoint
+    """
+    from actors.audit.signing import keys as files
+
+    with prepared(flags) as settings:
+        path, origin = _path(settings), _known_origin(settings)
+        (old, *_) = files.read_keys(path)
+        key = files.rotate(path)
+        _show_key(str(key.named(origin or old.origin)), as_json=as_json)
+
+
+@keys.command()
+@json_option
+@with_settings(*KEY_SETTINGS)
+def retire(*, as_json: bool, **flags: str | None) -> None:
+    r"""Remove the key before the one in use, once everybody knows the new one.
+
+    \b
+    Example:
+      sessiond keys retire
+    """
+    from actors.audit.signing import keys as files
+
+    with prepared(flags) as settings:
+        _check_rotated(settings)
+        if not files.retire(_path(settings)):
+            raise click.ClickException("There is no key before the one in use.")
+    click.echo(json.dumps({"ok": True}) if as_json else "The old key signs no more.")
+
+
+@click.command()
+@url_option
+@click.option(
+    "--rebuild", is_flag=True, help="First make what is missing of the tree's tables anew."
+)
+@json_option
+@with_settings(*KEY_SETTINGS, "bind", "port", "token")
+def checkpoint(
+    url: str | None,
+    rebuild: bool,  # noqa: FBT001 - a flag of the command
+    *,
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    r"""Sign a checkpoint now, and print the latest one: keep it where the log's host can't.
+
+    \b
+    A running gateway is asked by HTTP, with the token of its settings (--token or
+    SESSIOND_TOKEN); without one that runs, its database is opened.
+
+    \b
+    Example:
+      sessiond checkpoint > checkpoint-$(date +%F).txt
+    """
+    with prepared(flags) as settings:
+        running = running_client(settings, url)
+        if running is None:
+            note, signed = _sign_stopped(settings, rebuild=rebuild)
+        elif rebuild:
+            raise click.ClickException("Stop the gateway first: the tables are made anew then.")
+        else:
+            answer = running.call("POST", "/audit/checkpoints")
+            note, signed = answer["note"], answer["signed"]
+    if as_json:
+        click.echo(json.dumps({"signed": signed, "note": note}))
+        return
+    if not signed:
+        click.echo("Nothing has moved since the latest checkpoint.", err=True)
+    click.echo(note, nl=False)
 
 
 def _sign_stopped(settings: Settings, *, rebuild: bool) -> tuple[str, bool]:

@@ -9,10 +9,10 @@ import click
 
 from web.cli_base import json_option, prepared, with_settings
 from web.cli_client import Refused, client_of, session_path, url_option
-from web.cli_screen import printable
 from web.cli_talk import repeated
+from web.cli_text import in_a_line, printable
 
-DONE, FAILED, AWAITS_APPROVAL = 0, 1, 3
+DONE, FAILED, AWAITS_APPROVAL, INTERRUPTED = 0, 1, 3, 130
 """Exit statuses."""
 
 
@@ -53,6 +53,9 @@ def prompt(
             if not as_json:
                 raise
             answer = {"ok": False, "error": error.message, "status": error.status}
+        except KeyboardInterrupt:
+            click.echo(f"\nWhat runs goes on: sessiond chat {key} shows it.", err=True)
+            sys.exit(INTERRUPTED)
         _finish(answer, as_json=as_json)
 
 
@@ -79,7 +82,8 @@ def _finish(answer: dict[str, Any], *, as_json: bool) -> NoReturn:
         if answer.get("response"):
             click.echo(printable(answer["response"]) if sys.stdout.isatty() else answer["response"])
         for each in approvals:
-            click.echo(f"{each['toolName']} waits for approval: {each['reason']}", err=True)
+            said = f"{each['toolName']} waits for approval: {each['reason']}"
+            click.echo(in_a_line(said), err=True)
     if approvals:
         sys.exit(AWAITS_APPROVAL)
     sys.exit(DONE if answer["ok"] else FAILED)

@@ -1,6 +1,5 @@
 """A session's events as a terminal shows them while they happen. Pure."""
 
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -11,26 +10,11 @@ from actors.feed import Committed
 from actors.session import events as e
 from actors.session import record_events as r
 from actors.session.messages import AssistantMessage, Image, Text, Thinking, UserMessage, text_of
+from web.cli_text import printable
 
 ARGUMENTS_CHARACTERS = 300
 RESULT_LINES = 20
 _DELTAS = (e.TextDelta.wire_name, e.ThinkingDelta.wire_name, e.ToolInputDelta.wire_name)
-REPLACEMENT = "\ufffd"
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""What makes a terminal write in the other direction."""
-
-
-def printable(text: str) -> str:
-    """Return a text without what would command the terminal."""
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join([each if _is_harmless(each) else REPLACEMENT for each in text])
-
-
-def _is_harmless(character: str) -> bool:
-    if character in "\n\t":
-        return True
-    return unicodedata.category(character) not in ("Cc", "Cs") and character not in _TURNS
 
 
 class Screen:

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from web.cli_base import json_option, prepared, with_settings
-from web.cli_client import client_of, url_option, with_query
-from web.cli_screen import printable
-from web.cli_tokens import running_gateway
+from web.cli_client import running_client, url_option, with_query
+from web.cli_text import in_a_line
 from web.settings import Settings
 
 PAGE = 1_000
@@ -32,7 +31,7 @@ SEARCHED = ("sessionKey", "name", "lastMessagePreview")
 )
 @json_option
 @url_option
-@with_settings("database_url", "bind", "port", "token")
+@with_settings("database_url", "encryption_key_file", "bind", "port", "token")
 def sessions(
     search: str | None,
     prefix: str | None,
@@ -59,17 +58,17 @@ def sessions(
         found = _sessions(settings, url, prefix, active=active)
         wanted = (each for each in found if _fits(each, search))
         for each in itertools.islice(wanted, limit):
-            click.echo(json.dumps(each, ensure_ascii=False) if as_json else _line(each))
+            click.echo(json.dumps(each) if as_json else _line(each))
 
 
 def _sessions(
     settings: Settings, url: str | None, prefix: str | None, *, active: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield sessions, a page at a time. Raises PersistenceError."""
-    if running_gateway(settings, url) is None:
+    client = running_client(settings, url)
+    if client is None:
         yield from _stored(settings, prefix or "", active=active)
         return
-    client = client_of(settings, url)
     query = {"limit": PAGE, "prefix": prefix, "active": "true" if active else None}
     cursor = None
     while True:
@@ -112,4 +111,4 @@ def _line(session: dict[str, Any]) -> str:
     preview = " ".join(str(session.get("lastMessagePreview", "")).split())[:PREVIEW_CHARACTERS]
     name = f"  [{session['name']}]" if session.get("name") else ""
     shown = f"{session['sessionKey']}{name}  {preview}".rstrip()
-    return f"{when}  {state + queue:7} {session['messageCount']:6}  {printable(shown)}"
+    return f"{when}  {state + queue:7} {session['messageCount']:6}  {in_a_line(shown)}"

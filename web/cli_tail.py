@@ -1,37 +1,30 @@
 """The command line's ``tail``: the log as it grows, from a running gateway or its database."""
 
-import contextlib
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from web.cli_base import json_option, prepared, with_settings
+from web.cli_base import echo_machine, json_option, prepared, with_settings
 from web.cli_client import (
-    Backoff,
     Client,
     Refused,
-    Unreachable,
-    client_of,
-    session_path,
+    running_client,
     url_option,
     with_query,
 )
 from web.cli_follow import end_of
-from web.cli_screen import printable
-from web.cli_tokens import running_gateway
+from web.cli_log_lines import BEGINNING, asked_lines
+from web.cli_text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:
     from persistence.event_log import EventLog
     from web.raw_log import Source
 
-INTERRUPTED = 130
-NDJSON = "application/x-ndjson"
 END = "end"
 LINES = 10
 PAYLOAD_CHARACTERS = 160
@@ -39,8 +32,7 @@ BATCH_EVENTS = 500
 POLL_S = 0.25
 COMMON_FIELDS = ("at", "request")
 
-BEGINNING = "0-0"
-"""The cursor before all events."""
+CURSOR = r"[0-9]{1,19}-[0-9]{1,19}|end"
 
 
 @click.command()
@@ -83,58 +75,32 @@ def tail(
     """
     if everything == (key is not None):
         raise click.UsageError("Name a session, or give --all.")
-    if everything and after == "0":
-        after = BEGINNING
-    with prepared(flags) as settings, _ended_by_hand():
-        asked = not database and running_gateway(settings, url) is not None
-        if asked:
-            lines = _asked(client_of(settings, url), key, types, after, follow=not stop)
+    after = _place(after, everything=everything)
+    with prepared(flags) as settings:
+        client = None if database else running_client(settings, url)
+        if client is not None:
+            begin = after if after is not None else _start(client, key, follow=not stop)
+            lines = asked_lines(client, key, types, begin, follow=not stop)
         else:
             lines = _stored(settings, key, types, after, follow=not stop)
         for line in lines:
-            click.echo(line if as_json else shown(line))
+            if as_json:
+                echo_machine(line)
+            else:
+                click.echo(shown(line))
 
 
-@contextlib.contextmanager
-def _ended_by_hand() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+def _place(after: str | None, *, everything: bool) -> str | None:
+    """Return where to begin. Raises UsageError for what names no place."""
+    if after is None or re.fullmatch(CURSOR if everything else r"[0-9]{1,19}", after):
+        return after
+    if everything and after == "0":
+        return BEGINNING
+    where = "a line's cursor with --all, or 0 for the beginning" if everything else "a seq"
+    raise click.UsageError(f"--after names {where}, not {after!r}.")
 
 
-def _asked(
-    client: Client, key: str | None, types: str | None, after: str | None, *, follow: bool
-) -> Iterator[bytes]:
-    """Yield lines of a gateway's raw log, over lost connections. Raises Refused or Unreachable."""
-    place: object = after if after is not None else _start(client, key, follow=follow)
-    backoff = Backoff()
-    first = True
-    while True:
-        query = {"after": place, "types": types, "follow": "1" if follow else None}
-        path = with_query("/log", **query) if key is None else session_path(key, "log", **query)
-        error: click.ClickException | None = None
-        try:
-            lines = client.open(path, NDJSON)
-        except (Refused, Unreachable) as refused:
-            if first or (isinstance(refused, Refused) and refused.status != 503):
-                raise
-            error = refused
-        else:
-            first = False
-            with contextlib.closing(lines):
-                for text in lines:
-                    backoff.reset()
-                    if text.strip() and text.endswith(b"\n"):
-                        line = json.loads(text)
-                        place = line["seq"] if key is not None else line["cursor"]
-                        yield text.rstrip(b"\n")
-            if not follow:
-                return
-        time.sleep(backoff.delay_s(error))
-
-
-def _start(client: Client, key: str | None, *, follow: bool) -> object:
+def _start(client: Client, key: str | None, *, follow: bool) -> str | int:
     """Return where to begin: some lines before a session's end, or with what is new."""
     if key is None:
         return _end_of_all(client) if follow else BEGINNING
@@ -184,24 +150,12 @@ def _source(
 
     if key is None:
         begin = after if after is not None else END if follow else BEGINNING
-        return LogSource(log, cursor_of(_checked(begin), log), types, None)
+        return LogSource(log, cursor_of(begin, log), types, None)
     head = log.head(stream_of(key))
     if head is None or not head.version:
         raise SessionNotFound(key)
-    start = max(0, head.version - LINES) if after is None else _seq(after)
+    start = max(0, head.version - LINES) if after is None else int(after)
     return StreamSource(log, head, StreamQuery(after=start, follow=follow))
-
-
-def _seq(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise click.UsageError("--after names a session's seq, such as 12.")
-    return int(text)
-
-
-def _checked(cursor: str) -> str:
-    if cursor != END and not re.fullmatch(r"[0-9]{1,19}-[0-9]{1,19}", cursor):
-        raise click.UsageError("--after names a line's cursor with --all, or 0 for the beginning.")
-    return cursor
 
 
 def shown(text: bytes) -> str:
@@ -214,7 +168,7 @@ def shown(text: bytes) -> str:
     who = f"  {line['principal']}" if line.get("principal") else ""
     place = f"{line['stream']} {line['seq']}"
     said = f"{place}  {line['type']}{who}  {payload[:PAYLOAD_CHARACTERS]}{cut}"
-    return f"{when}  {printable(said)}"
+    return f"{when}  {in_a_line(said)}"
 
 
 def _payload(line: dict[str, Any]) -> str:

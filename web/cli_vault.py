@@ -4,12 +4,11 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from web.cli_base import Decorator, Prepared, json_option
+from web.cli_base import json_option, prepared, with_settings
 from web.settings import Settings
 
 VAULT_SETTINGS = ("database_url", "encryption_key_file", "encryption_keys_url")
@@ -25,45 +24,41 @@ def encryption() -> None:
     """
 
 
-def encryption_commands(with_settings: Callable[..., Decorator], prepared: Prepared) -> click.Group:
-    """Return the group ``encryption``; ``prepared`` takes the flags, and shows errors in a line."""
+@encryption.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def generate(file: Path, *, as_json: bool) -> None:
+    r"""Write a new master key to FILE, which must not be there.
 
-    @encryption.command()
-    @click.argument("file", type=click.Path(path_type=Path))
-    @json_option
-    def generate(file: Path, *, as_json: bool) -> None:
-        r"""Write a new master key to FILE, which must not be there.
+    Keep a copy apart from the database: without it what is encrypted is lost.
 
-        Keep a copy apart from the database: without it what is encrypted is lost.
+    \b
+    Example:
+      sessiond encryption generate master.key
+      SESSIOND_ENCRYPTION_KEY_FILE=master.key sessiond serve
+    """
+    _write_new(file, secrets.token_bytes(32))
+    said = f"The master key is in {file}."
+    click.echo(json.dumps({"file": str(file)}) if as_json else said)
 
-        \b
-        Example:
-          sessiond encryption generate master.key
-          SESSIOND_ENCRYPTION_KEY_FILE=master.key sessiond serve
-        """
-        _write_new(file, secrets.token_bytes(32))
-        said = f"The master key is in {file}."
-        click.echo(json.dumps({"file": str(file)}) if as_json else said)
 
-    @encryption.command()
-    @click.argument("new_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    @json_option
-    @with_settings(*VAULT_SETTINGS)
-    def rewrap(new_file: Path, *, as_json: bool, **flags: str | None) -> None:
-        r"""Wrap all streams' keys by the master key in NEW_FILE; stop the gateway before.
+@encryption.command()
+@click.argument("new_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+@with_settings(*VAULT_SETTINGS)
+def rewrap(new_file: Path, *, as_json: bool, **flags: str | None) -> None:
+    r"""Wrap all streams' keys by the master key in NEW_FILE; stop the gateway before.
 
-        What is encrypted stays as it is. Set encryption_key_file to the new file afterwards.
+    What is encrypted stays as it is. Set encryption_key_file to the new file afterwards.
 
-        \b
-        Example:
-          sessiond encryption rewrap new.key --encryption-key-file master.key
-        """
-        with prepared(flags) as settings:
-            count = _rewrap(settings, new_file)
-        said = f"{count} keys are wrapped by the key in {new_file}."
-        click.echo(json.dumps({"keys": count}) if as_json else said)
-
-    return encryption
+    \b
+    Example:
+      sessiond encryption rewrap new.key --encryption-key-file master.key
+    """
+    with prepared(flags) as settings:
+        count = _rewrap(settings, new_file)
+    said = f"{count} keys are wrapped by the key in {new_file}."
+    click.echo(json.dumps({"keys": count}) if as_json else said)
 
 
 def _write_new(file: Path, key: bytes) -> None:

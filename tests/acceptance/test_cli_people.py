@@ -2,10 +2,9 @@
 
 import contextlib
 import json
+import re
 import shutil
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.acceptance.conftest import OpenGateway
+from tests.acceptance.cutting_proxy import CuttingProxy
 from tests.acceptance.gateway import (
     COMMAND,
     DEADLINE_S,
@@ -26,6 +26,7 @@ from tests.acceptance.gateway import (
 from tests.acceptance.terminal import CTRL_C, CTRL_D, Terminal
 from web.cli import main
 
+CHAT_JSON = ("chat", "piped", "--json")
 RULES = json.dumps([{"tool": "write", "action": "ask"}])
 WRITE = '!write {"path": "a.txt", "content": "kept"}'
 
@@ -73,6 +74,9 @@ def test_a_pipe_is_a_prompt_and_its_answer_comes_back(gateway: RunningGateway) -
         "The tool bash answered: out",
     ]
     assert gateway.snapshot("piped")["messageCount"] == 6
+    events = [json.loads(line) for line in run(gateway, *CHAT_JSON, text="hi").stdout.splitlines()]
+    assert [each["delta"] for each in events if each["type"] == "token"] == ["hi"]
+    assert [each["seq"] for each in events] == sorted(each["seq"] for each in events)
 
 
 def test_a_pipe_says_by_its_exit_status_how_it_went(gateway: RunningGateway) -> None:
@@ -154,8 +158,14 @@ def test_ctrl_c_aborts_what_runs_and_the_conversation_goes_on(gateway: RunningGa
         talk.wait_for("\nand then this\n> ")
         talk.type("/abort\n")
         talk.wait_for("Nothing runs.")
-        talk.type("/quit\n")
-        assert talk.status() == 0
+        talk.type(CTRL_C)
+        talk.wait_for("(Ctrl-C once more leaves.)\n> ")
+        talk.type('!bash {"command": "sleep 60"}\n')
+        talk.wait_for("* bash")
+        talk.type(CTRL_C)
+        talk.wait_for("! run.aborted\n> ")
+        talk.type(CTRL_C)
+        assert talk.status() == 1
 
 
 def test_who_comes_later_sees_what_runs_already(gateway: RunningGateway) -> None:
@@ -168,57 +178,6 @@ def test_who_comes_later_sees_what_runs_already(gateway: RunningGateway) -> None
         talk.wait_for("Wrote 4 bytes to a.txt.\n> ")
 
 
-class CuttingProxy:
-    """Passes bytes on, and cuts each of the first connections to events after so many of them."""
-
-    def __init__(self, port: int, cuts: list[int]) -> None:
-        self._to = port
-        self._cuts = cuts
-        self.cut = 0
-        self._listener = socket.create_server((HOST, 0))
-        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(DEADLINE_S)
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._pass, args=[client], daemon=True).start()
-
-    def _pass(self, client: socket.socket) -> None:
-        with client, socket.create_connection((HOST, self._to)) as server:
-            request = client.recv(65_536)
-            left = None
-            if b"/events?after=" in request and self._cuts:
-                left = self._cuts.pop(0)
-            server.sendall(request)
-            back = threading.Thread(target=self._copy, args=[server, client, left], daemon=True)
-            back.start()
-            with contextlib.suppress(OSError):
-                while data := client.recv(65_536):
-                    server.sendall(data)
-                server.shutdown(socket.SHUT_RDWR)
-            back.join(DEADLINE_S)
-
-    def _copy(self, server: socket.socket, client: socket.socket, left: int | None) -> None:
-        with contextlib.suppress(OSError):
-            while data := server.recv(1_024):
-                if left is not None and len(data) >= left:
-                    client.sendall(data[:left])
-                    self.cut += 1
-                    break
-                left = None if left is None else left - len(data)
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
-
-
 def test_a_lost_connection_is_taken_up_where_it_broke_off(gateway: RunningGateway) -> None:
     said = words(120)
     with contextlib.closing(CuttingProxy(gateway.port, [900, 1_500, 2_300])) as proxy:
@@ -226,6 +185,20 @@ def test_a_lost_connection_is_taken_up_where_it_broke_off(gateway: RunningGatewa
         assert proxy.cut == 3
     assert answer.exit_code == 0
     assert answer.stdout.split() == said.split()
+
+
+@pytest.mark.parametrize(
+    "command", [["tail", "--after", "0", "--stop"], ["replay", "--speed", "max"]]
+)
+def test_a_log_that_breaks_off_is_taken_up_again_and_never_cut_short(
+    gateway: RunningGateway, command: list[str]
+) -> None:
+    gateway.post("/sessions/broken/messages", {"text": words(30)})
+    stored = gateway.get("/sessions/broken/log").body.decode()
+    with contextlib.closing(CuttingProxy(gateway.port, [700, 1_900])) as proxy:
+        read = run(gateway, command[0], "broken", *command[1:], "--json", url=proxy.url)
+        assert proxy.cut == 2
+    assert (read.stdout, read.exit_code) == (stored, 0)
 
 
 def test_one_prompt_and_one_answer(gateway: RunningGateway) -> None:
@@ -290,6 +263,62 @@ def test_tail_follows_what_happens_until_somebody_ends_it(gateway: RunningGatewa
         watching.wait_for("the last")
         watching.type(CTRL_C)
         assert watching.status() == 130
+
+
+EVIL = "A\x1b]52;c;QQ==\x07B\x1b]0;title\x1b\\C\x1b[2JD\x08E\u202eF\x9b31mG\u2066H"
+COMMANDS_A_TERMINAL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_nothing_that_was_said_commands_the_terminal(gateway: RunningGateway) -> None:
+    gateway.post("/sessions/evil/messages", {"text": f"!think {EVIL}\n{EVIL}"})
+    bash = json.dumps({"command": r"printf '\033]0;title\007\033[2J'"})
+    gateway.post("/sessions/evil/messages", {"text": f"!bash {bash}"})
+    name = json.dumps({"name": f"{EVIL}\nanother line"}).encode()
+    gateway.request("PATCH", "/sessions/evil", name)
+    said = "".join(
+        run(gateway, *each, text=EVIL).output
+        for each in (
+            ["chat", "evil"],
+            ["prompt", "evil", f"!fail {EVIL}"],
+            ["sessions", "--prefix", "evil"],
+            ["sessions", "--prefix", "evil", "--json"],
+            ["tail", "evil", "--after", "0", "--stop"],
+            ["replay", "evil", "--speed", "max"],
+        )
+    )
+    assert said.count("title") >= 8
+    assert COMMANDS_A_TERMINAL.findall(said) == []
+    assert len(run(gateway, "sessions", "--prefix", "evil").output.splitlines()) == 1
+    with terminal(gateway, "tail", "evil", "--after", "0", "--stop", "--json") as shown:
+        assert shown.status() == 0
+        assert "title" in shown.text
+        assert COMMANDS_A_TERMINAL.findall(shown.text) == []
+
+
+def test_ctrl_c_leaves_a_prompt_that_goes_on(gateway: RunningGateway) -> None:
+    with terminal(gateway, "prompt", "left", '!bash {"command": "sleep 60"}') as left:
+        until(lambda: b"tool.started" in gateway.get("/sessions/left/log").body, "it runs")
+        left.type(CTRL_C)
+        left.wait_for("What runs goes on: sessiond chat left shows it.")
+        assert left.status() == 130
+    assert gateway.post("/sessions/left/abort", {}).body["ok"]
+
+
+def test_who_reads_no_further_ends_a_command_quietly(gateway: RunningGateway) -> None:
+    for command in (["verify", "--all"], ["tail", "--all", "--after", "0"]):
+        ended = subprocess.Popen(
+            [COMMAND, *command],
+            cwd=gateway.folder,
+            env=environment({"database_url": f"sqlite:///{gateway.folder}/sessiond.db"}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert ended.stdout is not None
+        ended.stdout.close()
+        assert ended.stderr is not None
+        assert ended.stderr.read() == b""
+        assert ended.wait(DEADLINE_S) == 1
+        ended.stderr.close()
 
 
 def test_the_doctor_finds_a_gateway_in_health(gateway: RunningGateway) -> None:

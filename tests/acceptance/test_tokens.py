@@ -236,7 +236,7 @@ def test_the_command_line_asks_a_running_gateway(gateway: RunningGateway) -> Non
     assert ask(gateway, issued.stdout.strip(), "GET", "/sessions").status == 401
     refused = command("revoke", "cli")
     assert (refused.returncode, refused.stderr) == (1, "Error: There is no good token 'cli'.\n")
-    assert "scope admin" in command("list", token="wrong").stderr
+    assert "does not take this token" in command("list", token="wrong").stderr
 
 
 def test_without_a_gateway_the_command_line_opens_the_log(

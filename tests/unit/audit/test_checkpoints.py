@@ -3,7 +3,6 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from actors.audit.vouching import tree_damage
 
 from actors.audit.signing.anchoring import check_tables, rebuilt
 from actors.audit.signing.checkpoints import COSIGNED_WITHIN_EVENTS
@@ -28,6 +27,7 @@ from actors.audit.signing.signer import (
     UnknownWitness,
     check_rotation,
 )
+from actors.audit.verifying.vouching import tree_damage
 from actors.gateway_state import STREAM as GATEWAY_STREAM
 from actors.session.events import Request
 from persistence.errors import CorruptLogError, ProofError

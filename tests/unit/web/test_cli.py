@@ -1,5 +1,6 @@
 """The tree of commands: quick to list, each with examples and with JSON."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from tests.sqlite import make_database
 from tests.unit.audit.files import appended
 from web.cli import COMMANDS, main
 
-WITHOUT_JSON = {"serve", "chat", "completion"}
-"""They run on, are for people, or print a script."""
+WITHOUT_JSON = {"serve"}
+"""It runs on, and its lines are the log's."""
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
@@ -45,6 +46,28 @@ def test_whatever_a_command_says_it_says_as_json_too(name: str) -> None:
     if isinstance(command, click.Group) or name in WITHOUT_JSON:
         return
     assert "--json" in {option for each in command.params for option in each.opts}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["verify"], 2),
+        (["prompt", "a/b", "hello"], 2),
+        (["sessions", "--no-such"], 2),
+        (["token", "list", "--url", "http://127.0.0.1:many"], 2),
+        (["token", "list", "--url", "http://127.0.0.1:1"], 1),
+        (["checkpoint", "--url", "http://127.0.0.1:1"], 1),
+        (["replay", "demo", "--url", "http://127.0.0.1:1"], 1),
+        (["verify", "no-such", "--database-url", "sqlite:///no-such.db"], 2),
+        (["export", "no-such", "--output", "x", "--database-url", "sqlite:///no-such.db"], 1),
+        (["tail", "--all", "--after", "here"], 2),
+    ],
+)
+def test_an_error_is_a_line_and_with_json_an_object(arguments: list[str], status: int) -> None:
+    failed = CliRunner().invoke(main, [*arguments, "--json"])
+    shown = json.loads(failed.stdout)
+    assert (shown["ok"], failed.exit_code) == (False, status)
+    assert failed.stderr.endswith(f"Error: {shown['error']}\n")
 
 
 def test_help_lists_every_command_and_loads_none() -> None:

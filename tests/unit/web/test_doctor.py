@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 import sys
 import time
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from persistence.diagnosis import Diagnosis
 from persistence.engine import parse_url, write_engine
+from persistence.postgres import grants
 from persistence.single_process import SingleProcessLock
 from tests.sqlite import make_database
 from web.cli import main
@@ -86,8 +88,24 @@ def test_sqlite_carries_one_worker(tmp_path: Path) -> None:
 def test_a_database_that_is_none_is_a_failure_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "log.db").write_bytes(b"no database at all, and long enough for one" * 100)
     found = of(check_log(settings_of(tmp_path)), "database")
-    assert found.status == "fail"
-    assert found.todo
+    assert (found.status, "backup" in found.todo) == ("fail", True)
+    (tmp_path / "log.db").unlink()
+    (tmp_path / "log.db").mkdir()
+    found = of(check_log(settings_of(tmp_path)), "database")
+    assert (found.status, "Name a file" in found.todo) == ("fail", True)
+
+
+def test_an_address_of_no_database_is_one_finding() -> None:
+    variables = {"SESSIOND_DATABASE_URL": "mysql://somebody@host/log"}
+    found = json.loads(CliRunner().invoke(main, ["doctor", "--json"], env=variables).stdout)
+    assert [(each["check"], each["status"]) for each in found["checks"]] == [("database", "fail")]
+
+
+def test_a_key_that_is_none_must_make_way_for_another(tmp_path: Path) -> None:
+    make_database(tmp_path / "log.db")
+    key = tmp_path / "log.db.key"
+    key.write_text("no key")
+    assert f"mv {key} " in of(check_log(settings_of(tmp_path)), "signing").todo
 
 
 def test_keys_that_can_not_be_read_are_failures(tmp_path: Path) -> None:
@@ -124,6 +142,16 @@ def test_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     key.chmod(0o644)
     assert wrong(check_files(settings_of(tmp_path))) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_what_may_not_be_written_is_told_with_how_to_own_it(tmp_path: Path) -> None:
+    make_database(tmp_path / "log.db")
+    tmp_path.chmod(0o500)
+    settings = settings_of(tmp_path)
+    assert f"chmod 700 {tmp_path}" in of(check_files(settings), "files").todo
+    assert "must let who serves write" in of(check_log(settings), "database").todo
+    tmp_path.chmod(0o700)
 
 
 def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path) -> None:
@@ -190,6 +218,31 @@ def test_postgresql_tells_its_version_and_its_clock(postgres_url: sa.URL, tmp_pa
     assert of(found, "database").said.startswith("PostgreSQL ")
     assert of(found, "served by").said == "0 worker processes"
     assert of(found, "clock").said.startswith("the clock is 0.")
+
+
+def test_what_a_role_lacks_is_named(postgres_url: sa.URL, tmp_path: Path) -> None:
+    engine = sa.create_engine(postgres_url)
+    lacking = postgres_url.set(username="lacking", password="secret")
+    shown = lacking.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE lacking LOGIN PASSWORD 'secret'")
+    try:
+        bare = of(check_log(settings_of(tmp_path, database_url=shown)), "database")
+        assert (bare.status, "sessiond grants" in bare.todo) == ("fail", True)
+        with engine.begin() as connection:
+            for statement in grants("lacking"):
+                connection.exec_driver_sql(statement)
+        assert wrong(check_log(settings_of(tmp_path, database_url=shown))) == [("signing", "warn")]
+        with engine.begin() as connection:
+            connection.exec_driver_sql("REVOKE INSERT ON events FROM lacking")
+            connection.exec_driver_sql("REVOKE UPDATE (salt) ON events FROM lacking")
+        found = of(check_log(settings_of(tmp_path, database_url=shown)), "grants")
+        assert found.status == "fail"
+        assert found.said.endswith(": INSERT on events, UPDATE of salt on events.")
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP OWNED BY lacking; DROP ROLE lacking")
+        engine.dispose()
 
 
 def test_settings_that_can_not_be_used_are_the_only_finding() -> None:
