@@ -253,6 +253,21 @@ def test_a_chat_that_goes_another_way_goes_on_in_a_session_beside(world: World) 
     assert world.sessions() - before == {aside}
 
 
+def test_a_clients_tasks_about_a_chat_are_never_in_its_session(world: World) -> None:
+    title = "### Task:\nGenerate a concise title.\nUSER: hi\nASSISTANT: \n"
+    before = world.sessions()
+    complete(world.client, ("user", title), **{CHAT: "task"})  # the first of all
+    complete(world.client, ("user", "hi"), **{CHAT: "task"})
+    complete(world.client, ("user", title), **{CHAT: "task"})
+    complete(world.client, ("user", "emoji"), **{CHAT: "task"}, X_OpenWebUI_Task="emoji_generation")
+    going_on = [("user", "hi"), ("assistant", "hi"), ("user", "ho")]
+    complete(world.client, *going_on, **{CHAT: "task"})
+    assert [text for _role, text in world.history("openai:chat:task")] == ["hi", "hi", "ho", "ho"]
+    others = world.sessions() - before - {"openai:chat:task"}
+    assert len(others) == 3
+    assert {each.rpartition(":")[0] for each in others} == {"openai:once"}
+
+
 def test_a_repeated_request_is_the_same_prompt(world: World) -> None:
     for headers in ({}, {"X_Session_Key": "again:1"}, {CHAT: "again"}):
         for _attempt in range(2):
@@ -271,6 +286,10 @@ def test_a_model_is_chosen_by_provider_and_id_and_stays(world: World) -> None:
     ids = [each.id for each in world.client.models.list()]
     assert ids[0] == "sessiond"
     assert {"demo/echo", "openai/llama"} <= set(ids)
+    assert [world.client.models.retrieve(each).id for each in ids] == ids
+    with pytest.raises(openai.NotFoundError) as unknown:
+        world.client.models.retrieve("openai/gpt")
+    assert unknown.value.code == "model_not_found"
 
 
 def test_pictures_reach_the_model(world: World) -> None:
