@@ -26,6 +26,7 @@ RETRIES_S = 0.01
 CHAT = "X-OpenWebUI-Chat-Id"
 BODY_BYTES = 100_000
 ANSWER = "The answer is four."
+LIBRECHAT_TITLE = "Provide a concise, 5-word-or-less title for the conversation"
 
 
 class World(NamedTuple):
@@ -258,14 +259,24 @@ def test_a_clients_tasks_about_a_chat_are_never_in_its_session(world: World) -> 
     before = world.sessions()
     complete(world.client, ("user", title), **{CHAT: "task"})  # the first of all
     complete(world.client, ("user", "hi"), **{CHAT: "task"})
-    complete(world.client, ("user", title), **{CHAT: "task"})
+    asked: Any = {"role": "user", "content": f"{LIBRECHAT_TITLE}, using title case conventions."}
+    world.client.chat.completions.create(
+        model="sessiond", messages=[asked], user="somebody", extra_headers={CHAT: "task"}
+    )
+    cited: Any = [{"role": "user", "content": "### Task:\nRespond to the query.\nho"}]
+    list(
+        world.client.chat.completions.create(
+            model="sessiond", messages=cited, stream=True, extra_headers={CHAT: "cited"}
+        )
+    )
     complete(world.client, ("user", "emoji"), **{CHAT: "task"}, X_OpenWebUI_Task="emoji_generation")
     going_on = [("user", "hi"), ("assistant", "hi"), ("user", "ho")]
     complete(world.client, *going_on, **{CHAT: "task"})
     assert [text for _role, text in world.history("openai:chat:task")] == ["hi", "hi", "ho", "ho"]
-    others = world.sessions() - before - {"openai:chat:task"}
+    assert len(world.history("openai:chat:cited")) == 2  # what is streamed is somebody's
+    others = world.sessions() - before - {"openai:chat:task", "openai:chat:cited"}
     assert len(others) == 3
-    assert {each.rpartition(":")[0] for each in others} == {"openai:once"}
+    assert {each.rpartition(":")[0] for each in others} == {"openai:once"}, "nor in its user's"
 
 
 def test_a_repeated_request_is_the_same_prompt(world: World) -> None:

@@ -66,7 +66,7 @@ def conversation_of(
     for index, message in enumerate(messages):
         role, param = message.get("role"), f"messages[{index}]"
         if message.get("type") == "item_reference":
-            raise Refused(400, "There are no items stored here: send messages whole.", param)
+            raise Refused(400, "No item is stored here: send it whole, with store: false.", param)
         text, images = _content(message.get("content"), param)
         if role in INSTRUCTIONS:
             told.append(text)

@@ -82,7 +82,7 @@ def test_a_task_is_told_by_how_it_begins_and_stands_alone(
 
 
 def test_what_is_stored_nowhere_can_not_be_referred_to() -> None:
-    with pytest.raises(Refused, match="whole"):
+    with pytest.raises(Refused, match="store: false"):
         conversation_of([{"type": "item_reference", "id": "m"}, {"role": "user"}], AT)
 
 
