@@ -74,10 +74,10 @@ def conversation_of(
             said.append(UserMessage(prompt_content(text, images), at))
         elif role == "assistant" and text.strip():
             said.append(AssistantMessage((Text(text),), at))
-    last = messages[-1]
-    if last.get("role") != "user":
+    spoken = [each for each in messages if each.get("role") not in INSTRUCTIONS]
+    if not spoken or spoken[-1].get("role") != "user":
         raise Refused(400, "The last message must be the user's: it is the prompt.", "messages")
-    text, images = _content(last.get("content"), f"messages[{len(messages) - 1}]")
+    text, images = _content(spoken[-1].get("content"), "messages")
     if not text.strip() and not images:
         raise Refused(400, "The last message has no text: it is the prompt.", "messages")
     return Conversation("\n\n".join(told), tuple(said[:-1]), ChatPrompt(text, images=images))

@@ -63,6 +63,9 @@ def test_messages_are_instructions_what_came_before_and_the_prompt() -> None:
     assert found.prompt.text == "d"
     assert found.beginning(AT)[1:] == found.earlier
     assert conversation_of(sent[-1:], AT).beginning(AT) == ()
+    reminded = conversation_of([*sent, {"role": "system", "content": "Mind the format."}], AT)
+    assert reminded.prompt.text == "d"
+    assert reminded.instructions.endswith("Mind the format.")
 
 
 @pytest.mark.parametrize(
