@@ -4,7 +4,13 @@ from collections.abc import Collection
 
 import falcon
 
-EXPOSED_HEADERS = ("Retry-After", "X-Request-Id", "X-Session-Key", "x-vercel-ai-ui-message-stream")
+EXPOSED_HEADERS = (
+    "Retry-After",
+    "X-Request-Id",
+    "X-Session-Key",
+    "x-should-retry",
+    "x-vercel-ai-ui-message-stream",
+)
 
 
 class CrossOrigin(falcon.CORSMiddleware):  # type: ignore[type-arg] # its own bounds refuse falcon.Request

@@ -17,6 +17,7 @@ from persistence.errors import CorruptLogError, ProofError, StoreUnavailableErro
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
+TELL_METHODS = ("/sessions/", "/v1/")
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def not_found(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None
 
 
 def _wrong_method(request: falcon.Request, error: falcon.HTTPMethodNotAllowed) -> Problem:
-    """Only a session's paths tell a wrong method from an unknown path; TRACE is wrong on any."""
-    if request.path.startswith("/sessions/") or request.method == "TRACE":
+    """Only some paths tell a wrong method from an unknown path; TRACE is wrong on any."""
+    if request.path.startswith(TELL_METHODS) or request.method == "TRACE":
         return Problem(405, "Method not allowed", headers=dict(error.headers or {}))
     return Problem(404, "Not found")

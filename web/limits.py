@@ -20,6 +20,9 @@ from web.requests import (
     typed_query,
 )
 
+SLASHES_BELOW = "/v1/models/"
+"""Where a name may hold slashes. Anywhere else the server has decoded them: a/b is no key."""
+
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -44,7 +47,8 @@ class Limits:
             return
         if _BAD_ESCAPE.search(target):
             raise Problem(400, "A % in the address is followed by two hexadecimal digits.")
-        if "%2f" in target.partition("?")[0].lower():  # the server has decoded it: a/b is no key
+        slashes = "%2f" in target.partition("?")[0].lower()
+        if slashes and not request.path.startswith(SLASHES_BELOW):
             raise Problem(404, "Not found")
 
     def process_resource(

@@ -3,8 +3,8 @@
 import base64
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jsonschema
 import openai
@@ -12,89 +12,26 @@ import pytest
 
 from actors.session import events as e
 from actors.session.messages import Usage
-from tests.acceptance.conftest import KEY, OpenGateway
-from tests.acceptance.gateway import RunningGateway, check_log, events, text_of, until, words
-from tests.wire.lists import Offer
-from tests.wire.servers import Finish, ModelServer, OpenAIWire, Refuse, Say
+from tests.acceptance.gateway import check_log, events, until, words
+from tests.acceptance.openai_world import (
+    ANSWER,
+    AUTHORIZED,
+    BODY_BYTES,
+    CHAT,
+    RESPONSE,
+    UNSUPPORTED,
+    World,
+    client_of,
+    complete,
+    world,
+)
+from tests.wire.servers import Finish, Refuse, Say
 
-TOKEN = "canary-openai-token"
-BOUND = "team:"
+__all__ = ["world"]
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 PICTURE = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
-RULES = [{"tool": "write", "action": "ask"}]
-RETRIES_S = 0.01
-CHAT = "X-OpenWebUI-Chat-Id"
-BODY_BYTES = 100_000
-ANSWER = "The answer is four."
-
-
-class World(NamedTuple):
-    gateway: RunningGateway
-    provider: ModelServer
-    client: openai.OpenAI
-    bound: openai.OpenAI
-    reader: openai.OpenAI
-
-    def history(self, key: str) -> list[tuple[str, str]]:
-        answer = self.gateway.get(f"/sessions/{key}/history", **AUTHORIZED)
-        return [(each["role"], text_of(each)) for each in answer.body["messages"]]
-
-    def sessions(self) -> set[str]:
-        answer = self.gateway.get("/sessions", **AUTHORIZED)
-        return {each["sessionKey"] for each in answer.body["sessions"]}
-
-    def told(self, *conversation: tuple[str, str], chat: str = "") -> Any:
-        """Complete a conversation by the provider's model; return what that was told."""
-        self.provider.reply((Say([ANSWER]), Finish("stop", Usage(11, 7, 5, 0))))
-        complete(self.client, *conversation, model="openai/llama", **{CHAT: chat})
-        return self.provider.requests[-1].body["messages"]
-
-
-AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def world(open_gateway: OpenGateway) -> Iterator[World]:
-    with ModelServer(OpenAIWire()) as provider:
-        provider.listing = (Offer("llama", None, 8_000, vision=True),)
-        variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.url}
-        with open_gateway(
-            variables=variables,
-            openai_endpoint=True,
-            token=TOKEN,
-            model="demo/echo",
-            tools="write",
-            tool_rules=json.dumps(RULES),
-            demo_delay_ms=20,
-            heartbeat_s=0.01,
-            model_retry_delay_s=RETRIES_S,
-            model_retries_max=1,
-            memory_enabled=False,
-            queue_max=1,
-            body_bytes_max=1_000,
-            image_body_bytes_max=BODY_BYTES,
-        ) as gateway:
-            issued = [
-                gateway.post("/tokens", body, **AUTHORIZED).body["token"]
-                for body in (
-                    {"name": "bound", "scopes": ["prompt"], "keyPrefix": BOUND},
-                    {"name": "reader", "scopes": ["read"]},
-                )
-            ]
-            yield World(gateway, provider, *[client_of(gateway, each) for each in (TOKEN, *issued)])
-
-
-def client_of(gateway: RunningGateway, token: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token, timeout=20)
-
-
-def complete(
-    client: openai.OpenAI, *conversation: tuple[str, str], model: str = "sessiond", **headers: str
-) -> str:
-    messages: Any = [{"role": role, "content": text} for role, text in conversation]
-    given = {name.replace("_", "-"): value for name, value in headers.items() if value}
-    found = client.chat.completions.create(model=model, messages=messages, extra_headers=given)
-    return str(found.choices[0].message.content)
+LIBRECHAT_TITLE = "Provide a concise, 5-word-or-less title for the conversation"
 
 
 def test_two_turns_in_one_session_whole_and_streamed(world: World) -> None:
@@ -156,16 +93,21 @@ def test_responses_go_on_by_the_id_of_the_one_before(world: World) -> None:
     first = world.client.responses.create(model="sessiond", input="hello there")
     assert first.status == "completed"
     assert first.output_text == "hello there"
-    with world.client.responses.stream(
-        model="demo/echo",
-        input=[{"role": "user", "content": [{"type": "input_text", "text": "go on then"}]}],
-        previous_response_id=first.id,
-    ) as stream:
-        kinds = [each.type for each in stream]
+    asked: Any = {
+        "model": "demo/echo",
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "go on then"}]}],
+        "previous_response_id": first.id,
+        "extra_headers": {"Idempotency-Key": "go on"},
+    }
+    with world.client.responses.stream(**asked) as stream:
+        said = list(stream)
         second = stream.get_final_response()
-    assert kinds[0] == "response.created"
-    assert kinds.count("response.output_text.delta") > 1
-    assert kinds[-1] == "response.completed"
+    assert [each.sequence_number for each in said] == list(range(len(said)))
+    assert [kind for kind, _run in itertools.groupby([each.type for each in said])] == RESPONSE
+    assert len(said) > len(RESPONSE)
+    whole = world.client.responses.create(**asked)
+    told = {"created_at": whole.created_at, "output": whole.output}  # the SDK parses the output
+    assert second.model_dump() | told == whole.model_dump() | told
     assert second.output_text == "go on then"
     assert second.previous_response_id == first.id
     assert first.usage is not None
@@ -200,6 +142,8 @@ def test_a_bound_token_stays_below_its_prefix_and_a_reader_prompts_nothing(world
     with pytest.raises(openai.NotFoundError):
         world.bound.responses.create(model="sessiond", input="hi", previous_response_id=hidden.id)
     assert "sessiond" in [each.id for each in world.reader.models.list()]
+    with pytest.raises(openai.AuthenticationError):
+        client_of(world.gateway, "not a token").models.list()
     with pytest.raises(openai.PermissionDeniedError, match="prompt"):
         complete(world.reader, ("user", "hi"))
 
@@ -253,6 +197,31 @@ def test_a_chat_that_goes_another_way_goes_on_in_a_session_beside(world: World) 
     assert world.sessions() - before == {aside}
 
 
+def test_a_clients_tasks_about_a_chat_are_never_in_its_session(world: World) -> None:
+    title = "### Task:\nGenerate a concise title.\nUSER: hi\nASSISTANT: \n"
+    before = world.sessions()
+    complete(world.client, ("user", title), **{CHAT: "task"})  # the first of all
+    complete(world.client, ("user", "hi"), **{CHAT: "task"})
+    asked: Any = {"role": "user", "content": f"{LIBRECHAT_TITLE}, using title case conventions."}
+    world.client.chat.completions.create(
+        model="sessiond", messages=[asked], user="somebody", extra_headers={CHAT: "task"}
+    )
+    cited: Any = [{"role": "user", "content": "### Task:\nRespond to the query.\nho"}]
+    list(
+        world.client.chat.completions.create(
+            model="sessiond", messages=cited, stream=True, extra_headers={CHAT: "cited"}
+        )
+    )
+    complete(world.client, ("user", "emoji"), **{CHAT: "task"}, X_OpenWebUI_Task="emoji_generation")
+    going_on = [("user", "hi"), ("assistant", "hi"), ("user", "ho")]
+    complete(world.client, *going_on, **{CHAT: "task"})
+    assert [text for _role, text in world.history("openai:chat:task")] == ["hi", "hi", "ho", "ho"]
+    assert len(world.history("openai:chat:cited")) == 2  # what is streamed is somebody's
+    others = world.sessions() - before - {"openai:chat:task", "openai:chat:cited"}
+    assert len(others) == 3
+    assert {each.rpartition(":")[0] for each in others} == {"openai:once"}, "nor in its user's"
+
+
 def test_a_repeated_request_is_the_same_prompt(world: World) -> None:
     for headers in ({}, {"X_Session_Key": "again:1"}, {CHAT: "again"}):
         for _attempt in range(2):
@@ -271,6 +240,10 @@ def test_a_model_is_chosen_by_provider_and_id_and_stays(world: World) -> None:
     ids = [each.id for each in world.client.models.list()]
     assert ids[0] == "sessiond"
     assert {"demo/echo", "openai/llama"} <= set(ids)
+    assert [world.client.models.retrieve(each).id for each in ids] == ids
+    with pytest.raises(openai.NotFoundError) as unknown:
+        world.client.models.retrieve("openai/gpt")
+    assert unknown.value.code == "model_not_found"
 
 
 def test_pictures_reach_the_model(world: World) -> None:
@@ -354,15 +327,6 @@ def test_a_failed_run_is_an_error_and_not_asked_again(world: World) -> None:
         complete(world.client, ("user", "hi"), model="openai/llama")
 
 
-UNSUPPORTED: dict[str, dict[str, Any]] = {
-    "n": {"n": 2},
-    "response_format": {"response_format": {"type": "json_object"}},
-    "tool_choice": {"tool_choice": "required"},
-    "logprobs": {"logprobs": True},
-    "modalities": {"modalities": ["text", "audio"]},
-}
-
-
 def test_what_would_be_answered_otherwise_is_refused_by_name(world: World) -> None:
     create: Callable[..., Any] = world.client.chat.completions.create
     messages = [{"role": "user", "content": "hi"}]
@@ -388,16 +352,20 @@ def test_every_error_has_openais_envelope(world: World) -> None:
         gateway.post("/v1/chat/completions", {"messages": "no"}, **AUTHORIZED),
         gateway.request("POST", "/v1/responses", b"{", headers=AUTHORIZED),
         gateway.request("POST", "/v1/responses", b"{}", headers=content),
+        gateway.get("/v1/responses", **AUTHORIZED),
     ]
     gateway.post("/sessions/busy:1/enqueue", {"text": words(400)}, **AUTHORIZED)
     gateway.post("/sessions/busy:1/enqueue", {"text": "next"}, **AUTHORIZED)
     prompt = {"input": "one too many"}
     busy = gateway.post("/v1/responses", prompt, **AUTHORIZED, **{"X-Session-Key": "busy:1"})
+    with pytest.raises(openai.RateLimitError) as limited:
+        complete(world.client.with_options(max_retries=0), ("user", "?"), X_Session_Key="busy:1")
+    assert limited.value.code == "queue_full"
+    assert limited.value.response.headers["Retry-After"] == "1"
     gateway.post("/sessions/busy:1/abort", {"queue": True}, **AUTHORIZED)
-    assert busy.headers["Retry-After"] == "1"
     too_large = {"input": "x" * BODY_BYTES}
     answers += [busy, gateway.post("/v1/responses", too_large, **AUTHORIZED)]
-    assert [each.status for each in answers] == [401, 404, 422, 400, 415, 429, 413]
+    assert [each.status for each in answers] == [401, 404, 422, 400, 415, 405, 429, 413]
     for answer in answers:
         assert set(answer.body["error"]) == {"message", "type", "param", "code"}
     elsewhere = gateway.get("/nothing", **AUTHORIZED)

@@ -14,11 +14,12 @@ import yaml
 
 from tests.acceptance.gateway import ExecutedGateway, RunningGateway, text_of
 from tests.acceptance.test_ai_sdk import packages
+from tests.browser.conftest import Browse, browse
 from tests.docs.shown_curl import curled
 from web.openai_api.inputs import OpenAIHeaders
 from web.openai_api.resources import OPENAI_ROUTES
 
-__all__ = ["packages"]
+__all__ = ["browse", "packages"]
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "docs/clients"
@@ -89,14 +90,13 @@ def test_the_openai_sdk(gateway: RunningGateway) -> None:
     assert [text_of(each) for each in history] == ["count me once"] * 2
 
 
-@pytest.fixture
-def module_folder(packages: Path, tmp_path: Path) -> Path:
-    """A folder where Node finds the packages that pages take."""
-    modules = tmp_path / "node_modules"
-    modules.mkdir()
-    for name, installed in (("ai", "ai6"), ("eventsource", "eventsource")):
-        (modules / name).symlink_to((packages / "node_modules" / installed).resolve())
-    return tmp_path
+def modules(packages: Path, folder: Path, **names: str) -> Path:
+    """Return a folder where Node finds packages by other names than they are installed."""
+    found = folder / "node_modules"
+    found.mkdir()
+    for name, installed in names.items():
+        (found / name).symlink_to((packages / "node_modules" / installed).resolve())
+    return folder
 
 
 def node(script: str, gateway: RunningGateway, folder: Path) -> str:
@@ -104,16 +104,37 @@ def node(script: str, gateway: RunningGateway, folder: Path) -> str:
     return run(["node", "--no-warnings", "shown.mjs"], folder=folder)
 
 
-def test_event_source(gateway: RunningGateway, module_folder: Path) -> None:
+@pytest.fixture
+def event_source(gateway: RunningGateway) -> str:
     gateway.post("/sessions/demo/reset", {})
     gateway.post("/sessions/demo/messages", {"text": "hello there"})
-    script = blocks("eventsource.md", "js")[0]
-    assert re.search(r"hello there\n\d+: hello there\n", node(script, gateway, module_folder))
+    return blocks("eventsource.md", "js")[0]
 
 
-def test_the_ai_sdk(gateway: RunningGateway, module_folder: Path) -> None:
+STREAMED = r"hello there\n\d+: hello there\n"
+
+
+def test_event_source(
+    gateway: RunningGateway, event_source: str, packages: Path, tmp_path: Path
+) -> None:
+    folder = modules(packages, tmp_path, eventsource="eventsource")
+    assert re.search(STREAMED, node(event_source, gateway, folder))
+
+
+def test_event_source_in_a_browser(
+    gateway: RunningGateway, event_source: str, browse: Browse
+) -> None:
+    script = pointed(event_source, gateway)
+    seen = browse("shown.mjs", url=gateway.url, script=script, until=STREAMED)
+    assert re.search(STREAMED, seen["printed"])
+
+
+@pytest.mark.parametrize("version", ["ai5", "ai6", "ai7"])
+def test_the_ai_sdk(gateway: RunningGateway, version: str, packages: Path, tmp_path: Path) -> None:
+    gateway.post("/sessions/demo/reset", {})  # the message has the same id each time
     (script,) = blocks("ai-sdk.md", "js")
-    assert node(script, gateway, module_folder) == "hello from the AI SDK\n"
+    folder = modules(packages, tmp_path, ai=version)
+    assert node(script, gateway, folder) == "hello from the AI SDK\n"
 
 
 def test_librechat_sends_what_chooses_a_session() -> None:
@@ -133,5 +154,5 @@ def test_every_client_is_in_the_list_of_clients() -> None:
 def test_every_route_of_openais_api_is_documented() -> None:
     text = (ROOT / "docs/openai.md").read_text()
     assert set(re.findall(r"\| `(?:GET|POST) ([^`]+)` \|", text)) == {
-        path for path, _resource in OPENAI_ROUTES
+        path.replace(":path}", "}") for path, _resource in OPENAI_ROUTES
     }

@@ -22,7 +22,7 @@ from web.bootstrap import Gateway
 from web.errors import Problem
 from web.keys import KEY_CHARACTERS_MAX, checked_key
 from web.openai_api.conversation import Conversation, goes_on
-from web.openai_api.errors import Refused
+from web.openai_api.errors import no_model
 from web.openai_api.inputs import ANY_MODEL, OpenAIHeaders
 from web.tokens import Access
 
@@ -57,15 +57,19 @@ class Prepared(Struct, frozen=True):
         return f"{self.model.provider}/{self.model.model_id}"
 
 
-def choice_of(request: falcon.Request, user: str | None) -> Choice:
-    """Return the session that a request means. Raises Problem 400, or SessionNotFound."""
+def choice_of(request: falcon.Request, user: str | None, *, task: bool) -> Choice:
+    """Return the session that a request means. Raises Problem 400, or SessionNotFound.
+
+    A client's own ``task`` about a chat, as a title for it, is no part of what the chat's
+    user says, and may come before that: it never is in the chat's session.
+    """
     access: Access = request.context.access
     headers: OpenAIHeaders = request.context.headers
     if headers.session_key:
         return Choice(_visible(_decoded(headers.session_key), access), "named")
-    if headers.chat_id:
+    if headers.chat_id and not (task or headers.task):
         return Choice(_below(access, "chat", _decoded(headers.chat_id)), "chat")
-    if user:
+    if user and not (headers.chat_id or headers.task):
         return Choice(_below(access, "user", user), "named")
     return Choice(_below(access, "once", _once(request)), "once")
 
@@ -118,8 +122,7 @@ def _model_of(gateway: Gateway, name: str) -> ModelRef | None:
     provider, _, model_id = name.partition("/")
     ref = ModelRef(provider, model_id)
     if not model_id or not gateway.registry.models.has(ref):
-        text = f"There is no model {name!r} here: GET /v1/models lists those that there are."
-        raise Refused(404, text, "model", "model_not_found")
+        raise no_model(name)
     return ref
 
 

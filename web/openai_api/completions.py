@@ -61,24 +61,39 @@ class Completion(Struct, frozen=True, kw_only=True):
     usage: CompletionUsage
 
 
-def completion(answer: Answer, created_s: int, model: str) -> Completion:
-    """Return a whole answer."""
-    message = CompletionMessage(
-        "assistant", answer.text, reasoning_content=answer.thinking or UNSET
-    )
-    return Completion(
-        id=_id_of(answer),
-        created=created_s,
-        model=model,
-        choices=[CompletionChoice(0, message, answer.finish_reason)],
-        usage=_usage(answer.usage),
-    )
+class CompletionWriter:
+    """Writes answers as chat completions. Implements Writer.
+
+    With ``usage`` a stream tells it, as ``stream_options`` asks for.
+    """
+
+    def __init__(self, created_s: int, model: str, *, usage: bool = False) -> None:
+        self._created_s = created_s
+        self._model = model
+        self._usage = usage
+
+    def whole(self, answer: Answer) -> Completion:
+        """See Writer.whole."""
+        message = CompletionMessage(
+            "assistant", answer.text, reasoning_content=answer.thinking or UNSET
+        )
+        return Completion(
+            id=_id_of(answer),
+            created=self._created_s,
+            model=self._model,
+            choices=[CompletionChoice(0, message, answer.finish_reason)],
+            usage=_usage(answer.usage),
+        )
+
+    def streamed(self, answer: Answer) -> "CompletionStream":
+        """See Writer.streamed."""
+        return CompletionStream(answer, self._created_s, self._model, usage=self._usage)
 
 
 class CompletionStream:
-    """Encodes an answer as it comes, as frames of ``chat.completion.chunk``.
+    """Encodes an answer as frames of ``chat.completion.chunk``. Implements Encoder.
 
-    With ``usage`` a last chunk without choices has it, as ``stream_options`` asks for.
+    With ``usage`` a last chunk without choices has it.
     """
 
     def __init__(self, answer: Answer, created_s: int, model: str, *, usage: bool) -> None:

@@ -23,6 +23,11 @@ INSTRUCTIONS = ("system", "developer")
 BROKEN_OFF = ("error", "aborted", "interrupted", "retried")
 TEXT_PARTS = ("text", "input_text", "output_text")
 IMAGE_PARTS = ("image_url", "input_image")
+TASKS = (
+    "### Task:",
+    "Provide a concise, 5-word-or-less title for the conversation",
+)
+"""How the prompts begin that Open WebUI and LibreChat make of a chat, for titles and the like."""
 TOLD = "Instructions of the client:\n\n"
 """How a session's first message begins that holds its client's system messages."""
 
@@ -33,6 +38,11 @@ class Conversation(Struct, frozen=True):
     instructions: str
     earlier: tuple[UserMessage | AssistantMessage, ...]
     prompt: ChatPrompt
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it reads like a client's task about a chat, and not like the chat."""
+        return not self.earlier and self.prompt.text.startswith(TASKS)
 
     def beginning(self, at: int) -> tuple[Message, ...]:
         """Return what an empty session begins with, at a time in milliseconds."""
@@ -55,6 +65,8 @@ def conversation_of(
     said: list[UserMessage | AssistantMessage] = []
     for index, message in enumerate(messages):
         role, param = message.get("role"), f"messages[{index}]"
+        if message.get("type") == "item_reference":
+            raise Refused(400, "No item is stored here: send it whole, with store: false.", param)
         text, images = _content(message.get("content"), param)
         if role in INSTRUCTIONS:
             told.append(text)
@@ -62,10 +74,10 @@ def conversation_of(
             said.append(UserMessage(prompt_content(text, images), at))
         elif role == "assistant" and text.strip():
             said.append(AssistantMessage((Text(text),), at))
-    last = messages[-1]
-    if last.get("role") != "user":
+    spoken = [each for each in messages if each.get("role") not in INSTRUCTIONS]
+    if not spoken or spoken[-1].get("role") != "user":
         raise Refused(400, "The last message must be the user's: it is the prompt.", "messages")
-    text, images = _content(last.get("content"), f"messages[{len(messages) - 1}]")
+    text, images = _content(spoken[-1].get("content"), "messages")
     if not text.strip() and not images:
         raise Refused(400, "The last message has no text: it is the prompt.", "messages")
     return Conversation("\n\n".join(told), tuple(said[:-1]), ChatPrompt(text, images=images))

@@ -50,6 +50,12 @@ class Refused(Problem):
         self.code = code
 
 
+def no_model(name: str) -> Refused:
+    """Return that there is no model of that name."""
+    text = f"There is no model {name!r} here: GET /v1/models lists those that there are."
+    return Refused(404, text, "model", "model_not_found")
+
+
 def error_of(problem: Problem) -> OpenAIError:
     """Return a problem as OpenAI's API would tell it."""
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"

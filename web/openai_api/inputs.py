@@ -23,12 +23,17 @@ class OpenAIHeaders(
         "key": "Idempotency-Key",
         "session_key": "X-Session-Key",
         "chat_id": "X-OpenWebUI-Chat-Id",
+        "task": "X-OpenWebUI-Task",
     },
 ):
-    """Which session is meant, and what makes a repeat of the request the same prompt."""
+    """Which session is meant, and what makes a repeat of the request the same prompt.
+
+    ``task`` is what a client does for itself with a chat, as a title; empty for the chat itself.
+    """
 
     session_key: str = ""
     chat_id: str = ""
+    task: str = ""
 
 
 class StreamOptions(Refusable, frozen=True):
@@ -78,6 +83,7 @@ class ResponseBody(Refusable, frozen=True):
     text: dict[str, Any] | None = None
     background: bool | None = None
     conversation: Any = None
+    prompt: Any = None
 
     def __post_init__(self) -> None:
         """Refuse what would be answered otherwise than asked."""
@@ -92,6 +98,11 @@ class ResponseBody(Refusable, frozen=True):
             self.conversation is not None,
             "conversation",
             "Name the session by X-Session-Key or previous_response_id, not by conversation.",
+        )
+        _refuse(
+            self.prompt is not None,
+            "prompt",
+            "There are no prompts stored here: send it as instructions and input.",
         )
 
     @property

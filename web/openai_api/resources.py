@@ -1,37 +1,23 @@
-"""GET /v1/models, POST /v1/chat/completions and POST /v1/responses."""
+"""What is served below /v1: models, chat completions and responses."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import falcon
 from msgspec import Struct
 
-from actors.errors import SessionNotFound
-from actors.feed import Committed, FeedClosedError
-from actors.tail import Tail
-from web.bootstrap import Gateway
-from web.openai_api.answer import Answer, Failure, Piece
-from web.openai_api.choosing import SOURCE, Choice, Prepared, choice_of, named, prepare
-from web.openai_api.completions import Completion, CompletionStream, completion
-from web.openai_api.conversation import Conversation, conversation_of
-from web.openai_api.errors import ErrorEnvelope, problem_of_failure
+from web.openai_api.answering import Asked, respond
+from web.openai_api.choosing import Choice, Prepared, choice_of, named
+from web.openai_api.completions import Completion, CompletionWriter
+from web.openai_api.conversation import conversation_of
+from web.openai_api.errors import ErrorEnvelope, no_model
 from web.openai_api.inputs import ANY_MODEL, CompletionBody, OpenAIHeaders, ResponseBody
-from web.openai_api.responses import (
-    Described,
-    OpenAIResponse,
-    ResponseStream,
-    key_in,
-    response_of,
-)
+from web.openai_api.responses import Described, OpenAIResponse, ResponseWriter, key_in
 from web.operations import EVENT_STREAM, PROMPT, READ, operation
-from web.prompts import PROMPT_ERRORS, STOPPED, queue_prompt
+from web.prompts import PROMPT_ERRORS
 from web.resources.base import Resource, Route
 from web.schemas import body_of
-from web.sse import CONTENT_TYPE, HEADERS, HEARTBEAT
-from web.streams import StreamSlot, bounded_writes
 
-SESSION_KEY = "X-Session-Key"
 ERRORS = (*PROMPT_ERRORS, 404, 409, 502)
 
 
@@ -51,28 +37,34 @@ class OpenAIModels(Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-class Encoder(Protocol):
-    """How an answer is streamed."""
-
-    def opening(self) -> Iterator[bytes]:
-        """Yield what comes before the first piece."""
-
-    def piece(self, piece: Piece) -> Iterator[bytes]:
-        """Yield a piece."""
-
-    def ending(self) -> Iterator[bytes]:
-        """Yield what comes after the last piece."""
+class _ModelsResource(Resource):
+    def _listed(self) -> Iterator[OpenAIModel]:
+        """Yield the models as provider/id, the first of them the session's own."""
+        yield OpenAIModel(ANY_MODEL, "sessiond")
+        for each in self._gateway.registry.models.listed():
+            yield OpenAIModel(f"{each.provider}/{each.model_id}", each.provider)
 
 
-class OpenAIModelsResource(Resource):
+class OpenAIModelsResource(_ModelsResource):
     """GET /v1/models."""
 
     @operation(READ, {200: OpenAIModels}, problem=ErrorEnvelope)
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the models as provider/id, the first of them the session's own."""
-        listed = self._gateway.registry.models.listed()
-        models = [OpenAIModel(f"{each.provider}/{each.model_id}", each.provider) for each in listed]
-        response.data = body_of(OpenAIModels([OpenAIModel(ANY_MODEL, "sessiond"), *models]))
+        """Answer with the models that a request may name; waits for their providers."""
+        response.data = body_of(OpenAIModels(list(self._listed())))
+
+
+class OpenAIModelResource(_ModelsResource):
+    """GET /v1/models/{model}."""
+
+    @operation(READ, {200: OpenAIModel}, errors=(404,), problem=ErrorEnvelope)
+    def on_get(self, _request: falcon.Request, response: falcon.Response, model: str) -> None:
+        """Answer with one of the models; waits for their providers."""
+        for each in self._listed():
+            if each.id == model:
+                response.data = body_of(each)
+                return
+        raise no_model(model)
 
 
 class CompletionsResource(Resource):
@@ -95,17 +87,16 @@ class CompletionsResource(Resource):
         body: CompletionBody = request.context.body
         now_ms = self._gateway.registry.now_ms()
         conversation = conversation_of(body.messages, now_ms)
-        choice = choice_of(request, body.user)
-        created_s = now_ms // 1_000
-        with _prompted(self._gateway, request, choice, conversation, body.model) as prompted:
-            answer, model = prompted.answer, prompted.prepared.model_name
-            if body.stream:
-                usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-                stream = CompletionStream(answer, created_s, model, usage=usage)
-                prompted.stream(request, response, stream)
-            else:
-                prompted.wait(response)
-                response.data = body_of(completion(answer, created_s, model))
+        stream = bool(body.stream)
+        choice = choice_of(request, body.user, task=conversation.is_task and not stream)
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        respond(
+            self._gateway,
+            request,
+            response,
+            Asked(conversation, choice, body.model, stream),
+            lambda prepared: CompletionWriter(now_ms // 1_000, prepared.model_name, usage=usage),
+        )
 
 
 class ResponsesResource(Resource):
@@ -128,32 +119,38 @@ class ResponsesResource(Resource):
         body: ResponseBody = request.context.body
         now_ms = self._gateway.registry.now_ms()
         conversation = conversation_of(body.messages, now_ms, body.instructions)
-        choice = self._choice(request, body)
-        with _prompted(self._gateway, request, choice, conversation, body.model) as prompted:
-            described = Described(
-                prompted.prepared.key,
-                now_ms // 1_000,
-                prompted.prepared.model_name,
-                body.instructions,
-                body.previous_response_id,
-                body.metadata,
-            )
-            if body.stream:
-                prompted.stream(request, response, ResponseStream(prompted.answer, described))
-            else:
-                prompted.wait(response)
-                response.data = body_of(response_of(prompted.answer, described))
+        stream = bool(body.stream)
+        choice = self._choice(request, body, task=conversation.is_task and not stream)
+        respond(
+            self._gateway,
+            request,
+            response,
+            Asked(conversation, choice, body.model, stream),
+            lambda prepared: ResponseWriter(_described(body, prepared, now_ms // 1_000)),
+        )
 
-    def _choice(self, request: falcon.Request, body: ResponseBody) -> Choice:
+    def _choice(self, request: falcon.Request, body: ResponseBody, *, task: bool) -> Choice:
         if body.previous_response_id is None:
-            return choice_of(request, body.user)
+            return choice_of(request, body.user, task=task)
         choice = named(request, key_in(body.previous_response_id))
         self._gateway.registry.state(choice.key)
         return choice
 
 
+def _described(body: ResponseBody, prepared: Prepared, created_s: int) -> Described:
+    return Described(
+        prepared.key,
+        created_s,
+        prepared.model_name,
+        body.instructions,
+        body.previous_response_id,
+        body.metadata,
+    )
+
+
 OPENAI_ROUTES: tuple[Route, ...] = (
     ("/v1/models", OpenAIModelsResource),
+    ("/v1/models/{model:path}", OpenAIModelResource),
     ("/v1/chat/completions", CompletionsResource),
     ("/v1/responses", ResponsesResource),
 )
@@ -162,105 +159,3 @@ OPENAI_ROUTES: tuple[Route, ...] = (
 def openai_routes(*, served: bool) -> Sequence[Route]:
     """Return the paths of OpenAI's API, where they are served."""
     return OPENAI_ROUTES if served else ()
-
-
-class _Prompted:
-    """A prompt that was accepted, and its answer as it comes."""
-
-    def __init__(
-        self, gateway: Gateway, prepared: Prepared, prompt_id: str, tail: Tail, slot: StreamSlot
-    ) -> None:
-        self.prepared = prepared
-        self.answer = Answer(prompt_id)
-        self.streams = False
-        self._gateway = gateway
-        self._tail = tail
-        self._slot = slot
-
-    def close(self) -> None:
-        """Follow the session no longer."""
-        self._tail.close()
-        self._slot.close()
-
-    def wait(self, response: falcon.Response) -> None:
-        """Wait for the whole answer. Raises Refused where there is none."""
-        for _pieces in self._pieces():
-            pass
-        if self.answer.failure is not None:
-            raise problem_of_failure(self.answer.failure)
-        response.set_header(SESSION_KEY, _header(self.prepared.key))
-
-    def stream(self, request: falcon.Request, response: falcon.Response, encoder: Encoder) -> None:
-        """Answer with the pieces as they come."""
-        self.streams = True
-        response.content_type = CONTENT_TYPE
-        response.set_headers(HEADERS)
-        response.set_header(SESSION_KEY, _header(self.prepared.key))
-        frames = self._frames(encoder)
-        response.stream = bounded_writes(request, self._gateway, frames, self._tail, self._slot)
-
-    def _frames(self, encoder: Encoder) -> Iterator[bytes]:
-        yield b"".join(encoder.opening())
-        try:
-            for pieces in self._pieces():
-                frames = [frame for piece in pieces for frame in encoder.piece(piece)]
-                if frames or not pieces:
-                    yield b"".join(frames) or HEARTBEAT
-        except GeneratorExit:
-            self._gateway.log_lines.add(f"[openai] session={self._tail.key} client disconnected")
-            raise
-        yield b"".join(encoder.ending())
-
-    def _pieces(self) -> Iterator[list[Piece]]:
-        """Yield what has come, until all has: an empty list where nothing has for a while."""
-        answer, gateway = self.answer, self._gateway
-        try:
-            while not answer.done:
-                batch = self._tail.next(gateway.settings.heartbeat_s)
-                pieces = [piece for each in batch for piece in answer.pieces(each.event)]
-                if batch and _waits_now(gateway, batch[-1]):
-                    pieces.extend(answer.waiting(batch[-1].state.pending))
-                if pieces or not batch:
-                    yield pieces
-        except FeedClosedError:
-            answer.done, answer.failure = True, Failure(503, STOPPED)
-
-
-@contextlib.contextmanager
-def _prompted(
-    gateway: Gateway,
-    request: falcon.Request,
-    choice: Choice,
-    conversation: Conversation,
-    model: str,
-) -> Iterator[_Prompted]:
-    """Queue the prompt, durably; what it holds is let go of here unless it streams."""
-    slot = StreamSlot(gateway)
-    try:
-        prepared = prepare(gateway, request, choice, conversation, model)
-        prompt_id, tail = queue_prompt(gateway, request, prepared.key, conversation.prompt, SOURCE)
-    except BaseException:
-        slot.close()
-        raise
-    prompted = _Prompted(gateway, prepared, prompt_id, tail, slot)
-    try:
-        yield prompted
-    except BaseException:
-        prompted.close()
-        raise
-    if not prompted.streams:
-        prompted.close()
-
-
-def _waits_now(gateway: Gateway, last: Committed) -> bool:
-    """Tell whether the run waits for approvals, now and not only in what is replayed."""
-    if not last.state.pending:
-        return False
-    with contextlib.suppress(SessionNotFound):
-        return gateway.registry.state(last.state.key).pending == last.state.pending
-    return False
-
-
-def _header(key: str) -> str:
-    """Return a key as WSGI sends it: bytes as Latin-1."""
-    return key.encode().decode("latin-1")

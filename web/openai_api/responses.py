@@ -156,8 +156,23 @@ def response_of(answer: Answer, described: Described) -> OpenAIResponse:
     )
 
 
+class ResponseWriter:
+    """Writes answers as responses that say ``described`` of themselves. Implements Writer."""
+
+    def __init__(self, described: Described) -> None:
+        self._described = described
+
+    def whole(self, answer: Answer) -> OpenAIResponse:
+        """See Writer.whole."""
+        return response_of(answer, self._described)
+
+    def streamed(self, answer: Answer) -> "ResponseStream":
+        """See Writer.streamed."""
+        return ResponseStream(answer, self._described)
+
+
 class ResponseStream:
-    """Encodes an answer as it comes, as the frames of a streamed response.
+    """Encodes an answer as the events of a streamed response. Implements Encoder.
 
     What the model reasons is not among them.
     """

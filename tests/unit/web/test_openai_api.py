@@ -20,7 +20,7 @@ from actors.session.messages import (
 from actors.session.state import Approval
 from web.errors import Problem
 from web.openai_api.answer import Answer, Piece
-from web.openai_api.completions import completion
+from web.openai_api.completions import CompletionWriter
 from web.openai_api.conversation import MESSAGES_MAX, conversation_of, goes_on
 from web.openai_api.errors import Refused
 from web.openai_api.responses import Described, ResponseStream, key_in, response_of
@@ -63,6 +63,30 @@ def test_messages_are_instructions_what_came_before_and_the_prompt() -> None:
     assert found.prompt.text == "d"
     assert found.beginning(AT)[1:] == found.earlier
     assert conversation_of(sent[-1:], AT).beginning(AT) == ()
+    reminded = conversation_of([*sent, {"role": "system", "content": "Mind the format."}], AT)
+    assert reminded.prompt.text == "d"
+    assert reminded.instructions.endswith("Mind the format.")
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "task"),
+    [
+        (0, "### Task:\nGenerate a concise title", True),
+        (0, "Provide a concise, 5-word-or-less title for the conversation, using", True),
+        (0, "What is a ### Task: for?", False),
+        (2, "### Task:\nRespond to the user query", False),
+    ],
+)
+def test_a_task_is_told_by_how_it_begins_and_stands_alone(
+    before: int, text: str, *, task: bool
+) -> None:
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hi"}][:before]
+    assert conversation_of([*earlier, {"role": "user", "content": text}], AT).is_task is task
+
+
+def test_what_is_stored_nowhere_can_not_be_referred_to() -> None:
+    with pytest.raises(Refused, match="store: false"):
+        conversation_of([{"type": "item_reference", "id": "m"}, {"role": "user"}], AT)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +165,7 @@ def test_turns_are_one_text_and_their_usage_is_added() -> None:
         Piece("thinking", "hm"),
         Piece("text", "\n\nfound"),
     ]
-    whole = completion(answer, 1, "demo/echo")
+    whole = CompletionWriter(1, "demo/echo").whole(answer)
     assert whole.choices[0].message.content == "look\n\nfound"
     assert whole.choices[0].message.reasoning_content == "hm"
     assert whole.choices[0].finish_reason == "length"
@@ -195,7 +219,7 @@ def test_a_run_that_waits_says_for_what() -> None:
         Piece("text", "[Waiting for approval of write (a-1).]")
     ]
     assert answer.done
-    assert completion(answer, 1, "m").choices[0].message.reasoning_content is UNSET
+    assert CompletionWriter(1, "m").whole(answer).choices[0].message.reasoning_content is UNSET
 
 
 def test_a_response_names_its_session() -> None:
