@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
@@ -235,10 +236,10 @@ SHOWN = [
 
 
 @pytest.mark.parametrize("show", SHOWN)
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_page_has_the_same_elements_whatever_it_shows(show: object, payload: str) -> None:
-    assert callable(show)
-    assert shape(show(payload)) == shape(show(HARMLESS))
+def test_a_page_has_the_same_elements_whatever_it_shows(show: Callable[[str], str]) -> None:
+    harmless = shape(show(HARMLESS))
+    for payload in PAYLOADS:
+        assert shape(show(payload)) == harmless, payload
 
 
 def test_no_template_lets_a_text_through_as_it_is() -> None:
