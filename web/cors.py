@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 import falcon
 
+from web.ui.paths import is_ui
+
 EXPOSED_HEADERS = (
     "Retry-After",
     "X-Request-Id",
@@ -17,7 +19,8 @@ class CrossOrigin(falcon.CORSMiddleware):  # type: ignore[type-arg] # its own bo
     """Falcon's own CORS, for the origins given, and what it leaves to the application.
 
     Before it sends what its page wants a browser asks by OPTIONS, without a token: such a request
-    is marked as ``preflight``. And a cache must not give one origin's answer to another.
+    is marked as ``preflight``. And a cache must not give one origin's answer to another. None of
+    it counts for the operator's page: its cookie would let another page read what it shows.
     """
 
     def __init__(self, origins: Collection[str]) -> None:
@@ -27,6 +30,7 @@ class CrossOrigin(falcon.CORSMiddleware):  # type: ignore[type-arg] # its own bo
         """Mark a browser's question whether a page may call."""
         request.context.preflight = (
             request.method == "OPTIONS"
+            and not is_ui(request.path)
             and request.get_header("Access-Control-Request-Method") is not None
             and request.get_header("Origin") in self.allow_origins
         )
@@ -39,6 +43,8 @@ class CrossOrigin(falcon.CORSMiddleware):  # type: ignore[type-arg] # its own bo
         req_succeeded: bool,  # noqa: FBT001 - Falcon's signature
     ) -> None:
         """Set the headers that let an allowed origin's page read the answer."""
+        if is_ui(req.path):
+            return
         super().process_response(req, resp, resource, req_succeeded)
         if req.context.preflight:
             resp.status = falcon.HTTP_204

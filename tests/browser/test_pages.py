@@ -88,6 +88,8 @@ def test_a_list_goes_on_by_itself_and_a_form_is_sent(
         "found": True,
         "forgotten": True,
         "readOut": ["Skip to content"],
+        "keys": True,
+        "faults": [],
         "problems": [],
     }
 

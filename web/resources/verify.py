@@ -66,12 +66,30 @@ class Verification(Struct, frozen=True, rename="camel"):
     problems: list[LogProblem]
 
 
-class VerifyResource(Resource):
-    """GET /sessions/K/audit/verify."""
+class Verifying(Resource):
+    """What resources share that verify a session's log: few do at a time."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
         self._slots = Slots(AT_ONCE_MAX)
+
+    def _verified(self, stream_id: str, query: VerifyQuery) -> Verified | None:
+        gateway = self._gateway
+        keys = [parse_verifier_key(each.verifier_key) for each in gateway.admin.signing_keys]
+        with gateway.raw_rows() as raw:
+            return verify_vouched(
+                raw,
+                gateway.checkpoints,
+                keys,
+                stream_id,
+                from_checkpoint=query.from_checkpoint,
+                pause=give_way,
+                chunk_rows=CHUNK_EVENTS,
+            )
+
+
+class VerifyResource(Verifying):
+    """GET /sessions/K/audit/verify."""
 
     @operation(AUDIT, {200: Verification}, query=VerifyQuery, errors=(404,))
     def on_get(self, request: falcon.Request, response: falcon.Response, key: str) -> None:
@@ -93,20 +111,6 @@ class VerifyResource(Resource):
         if verified is None:
             raise SessionNotFound(key)
         response.data = body_of(_shown(key, verified))
-
-    def _verified(self, stream_id: str, query: VerifyQuery) -> Verified | None:
-        gateway = self._gateway
-        keys = [parse_verifier_key(each.verifier_key) for each in gateway.admin.signing_keys]
-        with gateway.raw_rows() as raw:
-            return verify_vouched(
-                raw,
-                gateway.checkpoints,
-                keys,
-                stream_id,
-                from_checkpoint=query.from_checkpoint,
-                pause=give_way,
-                chunk_rows=CHUNK_EVENTS,
-            )
 
 
 def _shown(key: str, verified: Verified) -> Verification:

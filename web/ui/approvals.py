@@ -13,6 +13,7 @@ from actors.session.summary import SessionSummary, ShownApproval
 from web.asked import asked
 from web.inputs import ApprovalBody
 from web.operations import PROMPT, READ, Refusable, operation
+from web.ui.bubbles import arguments_text
 from web.ui.page import HTML, Page, is_htmx
 
 SESSIONS_MAX = 1_000
@@ -80,7 +81,7 @@ class ApprovalPage(Page):
 
 
 def _shown(call: ShownApproval) -> str:
-    text = msgspec.json.format(msgspec.json.encode(call.args), indent=2).decode()
+    text = arguments_text(call.args)
     if len(text) <= ARGUMENTS_CHARACTERS_MAX:
         return text
     return f"{text[:ARGUMENTS_CHARACTERS_MAX]}\n… ({len(text):,} characters; the session shows all)"

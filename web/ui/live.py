@@ -91,10 +91,15 @@ def _add_delta(steps: list[Step], event: e.TextDelta | e.ThinkingDelta | e.ToolI
         steps.append(["delta", event.index, kind, tool, event.text])
 
 
-def chunks(tail: Tail, frames: Frames, heartbeat_s: Callable[[], float]) -> Iterator[bytes]:
-    """Yield a page's stream until the session's owner is gone, or the session is deleted."""
+def chunks(
+    tail: Tail, frames: Frames, heartbeat_s: Callable[[], float], is_over: Callable[[], bool]
+) -> Iterator[bytes]:
+    """Yield a page's stream until the session's owner is gone, or the session is deleted.
+
+    It ends also when ``is_over``, the visitor's time, which is looked at with each heartbeat.
+    """
     yield OPENING
-    while True:
+    while not is_over():
         try:
             batch = tail.next(heartbeat_s())
         except FeedClosedError:

@@ -3,8 +3,10 @@
 import falcon
 from msgspec import UNSET, UnsetType, field
 
+from web.bootstrap import Gateway
 from web.errors import Problem
 from web.operations import READ, Refusable, operation
+from web.ui.guesses import Guesses
 from web.ui.page import HTML, Page, visit_of
 from web.ui.paths import UI, is_inside
 
@@ -40,6 +42,10 @@ class StartPage(Page):
 class LoginPage(Page):
     """GET and POST /ui/login."""
 
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self._guesses = Guesses(gateway.registry.now_ms)
+
     @operation(None, {200: HTML}, query=NextQuery)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Ask for a token, where one is needed."""
@@ -50,12 +56,19 @@ class LoginPage(Page):
         wanted = "" if target is UNSET else target
         self.render(request, response, "login.html", target=wanted, error="")
 
-    @operation(None, {303: None, 403: HTML}, form=LoginForm)
+    @operation(None, {303: None, 403: HTML}, form=LoginForm, errors=(409, 429))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Give a cookie for a good token."""
         form: LoginForm = request.context.form
         token = form.token.strip()
+        address = request.context.address
+        wait_s = self._guesses.wait_s(address)
+        if wait_s:
+            retry = {"Retry-After": str(wait_s)}
+            raise Problem(429, f"Too many wrong tokens: wait {wait_s} s.", headers=retry)
         if not self._is_good(token):
+            self._guesses.add(address)
+            self._gateway.log_lines.add(f"[ui] a wrong token from {address}", "warning")
             response.status = falcon.HTTP_403
             self.render(request, response, "login.html", target=form.target, error=WRONG)
             return
@@ -75,8 +88,8 @@ class LoginPage(Page):
 class LogoutPage(Page):
     """POST /ui/logout."""
 
-    @operation(READ, {303: None}, form=NoForm)
+    @operation(None, {303: None}, form=NoForm)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Take the cookie back."""
+        """Take the cookie back, whatever its token may do."""
         request.context.pages.sign_out(response, visit_of(request))
         self.go(request, response, "login")

@@ -13,6 +13,7 @@ from web.bootstrap import Gateway
 from web.errors import Problem
 from web.ui.bubbles import Bubble, arguments_text, bubble_of
 from web.ui.lanes import KINDS, Mark, first_of, mark_of
+from web.ui.templating import shown_usd
 from web.views import digest_of
 
 WINDOW_MESSAGES = 50
@@ -145,7 +146,7 @@ def panel(gateway: Gateway, state: SessionState) -> Panel:
         ("Run", "" if run is None else _run(state)),
         ("Tools open", tools),
         ("Tokens", f"{usage.input:,} in, {usage.output:,} out"),
-        ("Cost", f"${usage.cost_usd:.4f}"),
+        ("Cost", shown_usd(usage.cost_usd)),
         ("On hold", state.hold),
     ]
     approvals = [

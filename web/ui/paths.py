@@ -1,5 +1,7 @@
 """Which paths are the page's, and which of them are there before anybody has signed in. Pure."""
 
+from urllib.parse import unquote
+
 UI = "/ui"
 LOGIN = f"{UI}/login"
 STATIC = f"{UI}/static/"
@@ -16,5 +18,10 @@ def is_open(path: str) -> bool:
 
 
 def is_inside(target: str) -> bool:
-    """Tell whether a link of the page, without the prefix, leads nowhere else."""
-    return is_ui(target.partition("?")[0]) and target.isprintable() and "\\" not in target
+    """Tell whether a link of the page, without the prefix, leads nowhere else.
+
+    A browser goes up at a segment of dots, also where they are escaped.
+    """
+    path = target.partition("?")[0]
+    goes_up = any(unquote(segment) in ("..", ".") for segment in path.split("/"))
+    return is_ui(path) and not goes_up and target.isprintable() and "\\" not in target

@@ -17,7 +17,7 @@ from persistence.errors import CorruptLogError, ProofError
 from web.asked import asked, request_of
 from web.errors import RETRY_AFTER_S, Problem
 from web.operations import ADMIN, AUDIT, Refusable, operation
-from web.resources.verify import VerifyQuery, VerifyResource
+from web.resources.verify import Verifying, VerifyQuery
 from web.streams import StreamSlot
 from web.ui.login import NoForm
 from web.ui.page import HTML, frame_of
@@ -53,7 +53,7 @@ class EraseForm(Refusable, frozen=True):
     confirm: str = ""
 
 
-class Proving(SessionPage, VerifyResource):
+class Proving(SessionPage, Verifying):
     """What the page of a session's proof is made of."""
 
     def _show(

@@ -24,7 +24,7 @@ from web.ui.bubbles import draft_bubble
 from web.ui.lanes import KINDS, Wire
 from web.ui.live import Frames, chunks
 from web.ui.looking import MARKS_MAX, jump, marks, panel, seen_at, window
-from web.ui.page import HTML, HTML_TYPE, Frame, Page, frame_of
+from web.ui.page import HTML, HTML_TYPE, Frame, Page, frame_of, visit_of
 from web.ui.templating import templates
 
 PAYLOAD_CHARACTERS_MAX = 50_000
@@ -234,7 +234,13 @@ class LivePart(SessionPage):
         response.content_type = CONTENT_TYPE
         response.set_headers(HEADERS)
         frames = self._frames(frame_of(request), key)
-        stream = chunks(tail, frames, lambda: self._gateway.settings.heartbeat_s)
+        registry, until = self._gateway.registry, visit_of(request).until
+        stream = chunks(
+            tail,
+            frames,
+            lambda: self._gateway.settings.heartbeat_s,
+            lambda: registry.now_ms() > until,
+        )
         response.stream = bounded_writes(request, self._gateway, stream, tail, slot)
 
     def _frames(self, frame: Frame, key: str) -> Frames:

@@ -18,6 +18,9 @@ VISITOR = "sessiond_visitor"
 CSRF_HEADER = "X-CSRF-Token"
 HOUR_MS = 3_600_000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITES = frozenset({"same-origin", "none"})
+"""What Sec-Fetch-Site says of the page's own forms, and of what people typed themselves."""
+
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -43,13 +46,17 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
 class Visit(Struct, frozen=True):
-    """A request of the page. ``root`` is the path that its links begin with, prefix included."""
+    """A request of the page. ``root`` is the path that its links begin with, prefix included.
+
+    ``until`` is when its cookie ends, in milliseconds since the epoch.
+    """
 
     root: str
     secure: bool
     signed_in: bool
     token: str
     csrf: str
+    until: int
 
 
 class PageVisits:
@@ -92,8 +99,10 @@ class PageVisits:
             held = self._held(request, VISITOR)
         if held is None and not request.path.startswith(STATIC):
             held = self._give(response, root, VISITOR, "", secure=secure)
-        csrf, token = ("", "") if held is None else (held.csrf, held.token)
-        request.context.visit = Visit(root, secure, signed_in, token if signed_in else "", csrf)
+        if held is None:
+            held = Sealed("", "", 0)
+        token = held.token if signed_in else ""
+        request.context.visit = Visit(root, secure, signed_in, token, held.csrf, held.until)
         if not self._tokens.required and not is_loopback(request.host):  # DNS may be rebound
             raise Problem(
                 403, "Without tokens the page is served as localhost only: set SESSIOND_TOKEN."
@@ -139,7 +148,8 @@ class PageVisits:
         prefix, scheme = request.root_path, request.scheme
         if is_trusted(request.env.get("REMOTE_ADDR") or "", self._trusted):
             prefix = (request.get_header("X-Forwarded-Prefix") or "").rstrip("/") or prefix
-            scheme = request.get_header("X-Forwarded-Proto") or scheme
+            forwarded = request.get_header("X-Forwarded-Proto") or scheme
+            scheme = forwarded.partition(",")[0].strip().lower()  # the first is the browser's
         if not _PREFIX.fullmatch(prefix):
             prefix = ""
         return prefix + UI, scheme == "https"
@@ -158,9 +168,11 @@ class PageForms:
         _resource: object,
         _params: dict[str, str],
     ) -> None:
-        """Check the CSRF token of the form, or of htmx's header. Raises Problem 403."""
+        """Check where it is from, and the form's or htmx's CSRF token. Raises Problem 403."""
         if request.method in SAFE_METHODS or not is_ui(request.path):
             return
+        if request.get_header("Sec-Fetch-Site", default="none") not in OWN_SITES:
+            raise Problem(403, "This form is of another site.")
         offered = request.get_header(CSRF_HEADER) or getattr(request.context, "csrf", "")
         if not offered or not is_same(offered, request.context.visit.csrf):
             raise Problem(403, "This form is too old, or not of this page: load the page again.")

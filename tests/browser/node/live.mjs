@@ -1,5 +1,5 @@
 // Prompts from the list, sees the list go on by itself, forgets a memory, walks by the keyboard.
-import { options, report, signIn, withPage } from "./page.mjs";
+import { faults, options, report, signIn, withPage } from "./page.mjs";
 
 const { url, token } = options;
 const found = await withPage(async (page, problems) => {
@@ -7,6 +7,12 @@ const found = await withPage(async (page, problems) => {
   await signIn(page, url, token);
   await page.keyboard.press("Tab");
   seen.readOut = [await page.evaluate(() => document.activeElement.textContent)];
+
+  await page.keyboard.press("?");
+  seen.keys = await page.getByRole("dialog", { name: "Keys" }).getByRole("button").evaluate((each) => each === document.activeElement);
+  seen.faults = await faults(page);
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
 
   const other = await page.context().newPage();
   await other.goto(`${url}/ui/sessions`);

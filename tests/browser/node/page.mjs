@@ -8,7 +8,7 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 export const DESKTOP = { width: 1280, height: 860 };
 export const PHONE = { width: 390, height: 844 };
-const SERIOUS = ["serious", "critical"];
+const COUNTED = ["moderate", "serious", "critical"];
 
 // Calls `use` with a page and its problems: lines of what its console, its policy or a script
 // that failed had to say. Ends the browser.
@@ -42,7 +42,7 @@ export async function signIn(page, url, token) {
   await page.waitForURL("**/ui/sessions");
 }
 
-// Returns what axe finds serious on the page as it is.
+// Returns what axe finds on the page as it is, but for what is minor.
 export async function faults(page) {
   // What the browser's tools run is not bound by the page's policy, so the page keeps its own.
   const session = await page.context().newCDPSession(page);
@@ -53,7 +53,7 @@ export async function faults(page) {
   });
   await session.detach();
   return JSON.parse(result.value)
-    .filter((each) => SERIOUS.includes(each.impact))
+    .filter((each) => COUNTED.includes(each.impact))
     .map((each) => `${each.id}: ${each.help} ${each.nodes.slice(0, 3).map((node) => node.target.join(" ")).join(" | ")}`);
 }
 

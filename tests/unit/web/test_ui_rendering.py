@@ -1,22 +1,39 @@
 """Whatever models, tools and people write does nothing where the page shows it."""
 
+import json
+import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
+from actors.audit.run_list import RunEntry
+from actors.audit.segments import Finding
+from actors.audit.verification import StreamReport
 from msgspec.structs import replace
 
+from actors.gateway_state import Token
 from actors.log_lines import LogLine
 from actors.memory.identity import Identity
 from actors.memory.service import NOTHING
+from actors.models.info import ModelInfo
+from actors.session.record_events import PastErasure
+from actors.session.state import ModelRef, SessionState
 from actors.session.summary import SessionSummary, ShownApproval, ShownUsage, ShownUsages
+from persistence.records import Head, StoredEvent
 from tests.unit.web.payloads import PAYLOADS
 from web.schemas import FoundMemory, MemoryRecord
 from web.ui.approvals import Waiting
+from web.ui.bubbles import Bubble, DiffLine
+from web.ui.compare import Sides
+from web.ui.comparing import Pair
+from web.ui.config import ShownSetting
+from web.ui.looking import Panel
 from web.ui.markdown import CHARACTERS_MAX, TAGS, rendered
 from web.ui.memory import MemoryQuery
 from web.ui.page import Frame
+from web.ui.proof import EXPORTS
 from web.ui.sessions import ListQuery, SessionPage, shown_session
-from web.ui.templating import templates
+from web.ui.templating import HERE, templates
 
 FRAME = Frame("/ui", "csrf", True, "token:x", True, True, True, "", [], "")
 ALLOWED = {"a": {"href", "title", "rel"}, "code": {"class"}, "ol": {"start"}}
@@ -131,11 +148,120 @@ def login(text: str) -> str:
     return templates().get_template("login.html").render(ui=FRAME, target=text, error=text)
 
 
-@pytest.mark.parametrize("show", [sessions, approvals, memory, logs, problem, login])
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_page_has_the_same_elements_whatever_it_shows(show: object, payload: str) -> None:
-    assert callable(show)
-    assert shape(show(payload)) == shape(show(HARMLESS))
+def part(template: str, text: str, **values: object) -> str:
+    """Render what belongs to a session; its key is not a text: a key has no such characters."""
+    ui = replace(FRAME, key_prefix=text, principal=text)
+    given = {"ui": ui, "key": "k", "session_url": "/ui/sessions/k", "live": True, **values}
+    return templates().get_template(template).render(given)
+
+
+def panel(text: str) -> str:
+    facts = [("Name", text), ("Model", text), ("On hold", text)]
+    return part(
+        "_panel.html", text, panel=Panel(facts, [text], [text], [("i", text, text, text)], text)
+    )
+
+
+def raw_event(text: str) -> str:
+    event = StoredEvent(1, 1, text, 1, 1, text, text, 1, b"", b"", b"", b"")
+    return part("_event.html", text, event=event, payload=text, digest=text, cut=0)
+
+
+def compare(text: str) -> str:
+    bubble = Bubble(text, 1, "user", text, 1, ())
+    lines = (DiffLine("same", text),)
+    model = ModelRef(text, text)
+    return part(
+        "compare.html",
+        text,
+        state=SessionState("k", name=text),
+        other=text,
+        failure=text,
+        sides=Sides(text, "/a", text, "/b", text, [Pair(bubble, bubble, lines, lines, True)], True),
+        runs=[RunEntry(text, 1, 1, text, text, 2, 2, text, model)] * 2,
+        more_runs=None,
+        models=[text],
+    )
+
+
+def proof(text: str) -> str:
+    return part(
+        "proof.html",
+        text,
+        state=SessionState("k", name=text, hold=text),
+        head=Head(1, "s", 1, b"", 1),
+        exports=EXPORTS,
+        checkpoint=text,
+        receipts=[PastErasure(1, text, text, ((1, 2),), 1)],
+        report=StreamReport(text, 1, b"", 1, 1, 0, (Finding(1, text), Finding(2, text))),
+        receipt=PastErasure(1, text, text, (), 1),
+        receipt_text=text,
+        failure=text,
+    )
+
+
+def tokens(text: str) -> str:
+    issued = [Token("id", text, "", (text,), text, 1), Token("id", text, "", (text,), text, 1, 2)]
+    scopes = {"read": text}
+    return part("tokens.html", text, tokens=issued, scopes=scopes, issued=text, are_required=False)
+
+
+def config(text: str) -> str:
+    kinds = ("fixed", "switch", "number")
+    rows = [ShownSetting(text, text, kind, text, is_changed=True) for kind in kinds]
+    return part("config.html", text, rows=rows, model=text)
+
+
+def models(text: str) -> str:
+    shown = ModelInfo(text, text, text, 1, 1, reasoning=True, vision=True)
+    return part("models.html", text, models=[shown], default=ModelRef("", ""))
+
+
+SHOWN = [
+    sessions,
+    approvals,
+    memory,
+    logs,
+    problem,
+    login,
+    panel,
+    raw_event,
+    compare,
+    proof,
+    tokens,
+    config,
+    models,
+]
+"""All that shows what somebody wrote, but for messages: those are in test_ui_session."""
+
+
+@pytest.mark.parametrize("show", SHOWN)
+def test_a_page_has_the_same_elements_whatever_it_shows(show: Callable[[str], str]) -> None:
+    harmless = shape(show(HARMLESS))
+    for payload in PAYLOADS:
+        assert shape(show(payload)) == harmless, payload
+
+
+def test_no_template_lets_a_text_through_as_it_is() -> None:
+    sources = [path.read_text() for path in (HERE / "templates").iterdir()]
+    assert len(sources) > 20
+    assert not [text for text in sources if re.search(r"\|\s*safe\b|autoescape|Markup", text)]
+    assert not [text for text in sources if re.search(r"\s[\w-]+=\{\{", text)], (
+        "an attribute has quotes"
+    )
+
+
+def test_no_script_makes_html_of_a_text() -> None:
+    careless = r"(inner|outer)HTML|insertAdjacentHTML|document\.write|eval\(|new Function|srcdoc"
+    for path in (HERE / "static").glob("*.js"):
+        if path.name != "htmx.min.js":
+            assert not re.search(careless, path.read_text()), path.name
+    base = (HERE / "templates/base.html").read_text()
+    configured = re.search(r"htmx-config\" content='([^']+)'", base)
+    assert configured is not None
+    htmx = json.loads(configured[1])
+    assert (htmx["allowEval"], htmx["allowScriptTags"]) == (False, False)
+    assert (htmx["includeIndicatorStyles"], htmx["selfRequestsOnly"]) == (False, True)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

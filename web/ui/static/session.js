@@ -23,7 +23,8 @@ const timeline = new Timeline(find("canvas"), url, Number(root.dataset.last), (s
 });
 
 function say(text) {
-  find("notice").textContent = text;
+  const notice = find("notice");
+  if (notice.textContent !== text) notice.textContent = text; // or it would be read out again
 }
 
 function fail(text) {
@@ -58,18 +59,20 @@ async function go(seq) {
   slider.value = seq;
   for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
   const asked = ++here.asked;
+  view.ariaBusy = "true";
   const [html] = await Promise.all([
     fragment(`/at/${seq}`).catch((error) => error),
     timeline.show(seq).then(() => where(seq)),
   ]);
   if (asked !== here.asked) return;
+  view.ariaBusy = "false";
   if (html instanceof Error) {
     view.replaceChildren();
     say(html.message);
     return;
   }
   install(html);
-  say(`As it was at event ${seq}.`);
+  say(here.playing ? "Playing." : `As it was at event ${seq}.`);
 }
 
 async function where(seq) {
@@ -103,6 +106,7 @@ async function now() {
     return;
   }
   if (asked !== here.asked) return;
+  view.ariaBusy = "false";
   install(html);
   here.live = true;
   say("");
@@ -173,6 +177,7 @@ async function following(seq) {
 }
 
 function pause() {
+  if (here.playing) say(`As it was at event ${here.seq}.`);
   here.playing = null;
   find("play").setAttribute("aria-pressed", "false");
   find("play").textContent = "Play";
@@ -287,14 +292,16 @@ function draftBlock(index, kind, tool) {
 
 // What people do ---------------------------------------------------------------------------------
 
-async function raw(seq) {
+async function raw(seq, { reading = false } = {}) {
   const box = find("raw-box");
   if (!("raw" in root.dataset)) return;
   try {
     box.replaceChildren(...elements(await fragment(`/events/${seq}`)).childNodes);
+    window.sessiond.localTimes(box);
   } catch (error) {
     box.textContent = error.message;
   }
+  if (reading) box.focus();
 }
 
 async function send(form, button) {
@@ -336,7 +343,7 @@ root.addEventListener("click", async (event) => {
   if (!button) return;
   if ("jump" in button.dataset) jump(button.dataset.jump, button.dataset.way);
   else if ("play" in button.dataset) play();
-  else if ("showRaw" in button.dataset) raw(here.seq);
+  else if ("showRaw" in button.dataset) raw(here.seq, { reading: true });
   else if ("now" in button.dataset) {
     event.preventDefault();
     now();
@@ -356,6 +363,7 @@ find("axis").addEventListener("change", (event) => {
 const JUMPS = { p: "prompt", t: "tool", x: "error" };
 
 document.addEventListener("keydown", (event) => {
+  if (event.target.closest("dialog")) return;
   const field = event.target.closest("input, textarea, select, button, a, summary");
   if (event.key === "Enter" && event.ctrlKey && event.target.matches("[data-clear] textarea")) {
     event.target.form.requestSubmit(event.target.form.querySelector("button"));
@@ -370,7 +378,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "ArrowLeft") { pause(); go(here.seq - (event.shiftKey ? 10 : 1)); }
   else if (event.key === " " && (!field || field === slider)) play();
   else if (event.key === "n") now();
-  else if (event.key === "e") raw(here.seq);
+  else if (event.key === "e") raw(here.seq, { reading: true });
   else if (event.key === "/" && document.getElementById("prompt")) document.getElementById("prompt").focus();
   else return;
   event.preventDefault();

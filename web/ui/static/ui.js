@@ -54,9 +54,15 @@
         .then(() => { copied.textContent = "Copied"; }, () => say("Copy it by hand: the browser refuses."));
     }
   });
+  for (const each of document.querySelectorAll("[data-keys]")) {
+    each.hidden = false;
+    each.addEventListener("click", () => document.getElementById("keys").showModal());
+  }
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const typing = event.target.closest("input, textarea, select, [contenteditable], dialog");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "?") document.getElementById("keys").showModal();
+    if (event.key === "/") {
       const search = document.querySelector("[data-search]");
       if (search) {
         event.preventDefault();
