@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -67,6 +68,13 @@ def test_the_root_sends_browsers_to_the_page_and_nobody_else(gateway: RunningGat
     answer = gateway.get("/", Accept="text/html,application/xhtml+xml")
     assert (answer.status, answer.headers["Location"]) == (303, "/ui")
     assert gateway.get("/", **BEARER).status == 404
+
+
+def test_who_is_asked_for_a_token_comes_to_the_page_they_wanted(gateway: RunningGateway) -> None:
+    browser = Browser(gateway)
+    login = browser.get("/ui/memory?q=what%26ever&session=a").headers["Location"]
+    wanted = parse_qs(urlsplit(login).query)["next"][0]
+    assert wanted == "/memory?q=what%26ever&session=a"
 
 
 def test_a_good_token_gives_a_cookie_that_scripts_and_other_sites_never_get(
