@@ -289,7 +289,7 @@ def test_the_list_is_searched_filtered_and_turned_over(
     for number in range(55):
         body = json.dumps({"text": f"number {number}"}).encode()
         gateway.request("POST", f"/sessions/many:{number}/enqueue", body, headers=BEARER)
-    first = admin.text("/ui/sessions?prefix=many:")
+    first = admin.text("/ui/sessions?prefix=many:&order=age")
     further = re.search(r'href="/ui/(sessions\?[^"]*before=[^"]*)"', first)
     assert further is not None
     second = admin.text(f"/ui/{further[1].replace('&amp;', '&')}")
@@ -301,6 +301,12 @@ def test_the_list_is_searched_filtered_and_turned_over(
     until(lambda: "many:0" in admin.text("/ui/sessions?q=NUMBER+0&work=idle"), "it is found")
     assert "many:1<" not in admin.text("/ui/sessions?q=number+0")
     assert "No session fits" in admin.text("/ui/sessions?q=nowhere")
+    body = b'{"text": "late"}'
+    gateway.request("POST", "/sessions/many:1/messages", body, headers=BEARER)
+    lately = admin.text("/ui/sessions?prefix=many:")
+    keys = re.findall(r'href="/ui/sessions/(many:\d+)"', lately)
+    assert (keys[0], len(set(keys)), len(keys)) == ("many:1", 50, 50)
+    assert 'href="/ui/sessions?prefix=many%3A&amp;order=age"' in lately
     part = text_of(admin.get("/ui/sessions?prefix=many:1", **{"HX-Request": "true"}))
     assert part.startswith('<div id="sessions"')
     assert "<html" not in part
