@@ -473,6 +473,24 @@ def test_a_run_is_made_again_and_two_runs_are_compared(
     )
 
 
+def test_what_is_compared_goes_on_by_itself_while_a_side_has_work(
+    gateway: RunningGateway, visitor: Visitor
+) -> None:
+    prompt(gateway, "beside:1", "first")
+    prompt(gateway, "beside:2", f"other\n{WRITE}")
+    path = f"{page('beside:1')}/compare?other=beside%3A2"
+    html = visitor.text(path)
+    assert f'hx-get="{path}"' in html
+    part = visitor.get(path, **{"HX-Request": "true"}).body
+    assert part.startswith('<div id="sides"')
+    assert part.strip() in html
+    visitor.get(page("beside:2"))
+    visitor.post(f"{page('beside:2')}/abort", queue="yes")
+    idle(gateway, "beside:2")
+    part = visitor.get(path, **{"HX-Request": "true"}).body
+    assert "hx-get" not in part
+
+
 def test_a_session_is_verified_held_and_erased_with_a_receipt(
     gateway: RunningGateway, visitor: Visitor
 ) -> None:
