@@ -71,7 +71,7 @@ async function go(seq) {
   here.live = false;
   slider.max = timeline.last;
   slider.value = seq;
-  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  forkAt(seq);
   const asked = ++here.asked;
   const [html] = await Promise.all([
     fragment(`/at/${seq}`).catch((error) => error),
@@ -85,6 +85,13 @@ async function go(seq) {
   }
   install(html);
   say(`As it was at event ${seq}.`);
+}
+
+function forkAt(seq) {
+  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  const into = find("into");
+  if (!into || into.value !== into.defaultValue) return; // somebody named it
+  into.value = into.defaultValue = into.dataset.into + seq;
 }
 
 async function where(seq) {
@@ -127,7 +134,7 @@ async function reached(seq) {
   here.seq = seq;
   slider.max = timeline.last;
   slider.value = seq;
-  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  forkAt(seq);
   await timeline.show(seq);
   await where(seq);
 }
