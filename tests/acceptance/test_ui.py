@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -67,6 +68,13 @@ def test_the_root_sends_browsers_to_the_page_and_nobody_else(gateway: RunningGat
     answer = gateway.get("/", Accept="text/html,application/xhtml+xml")
     assert (answer.status, answer.headers["Location"]) == (303, "/ui")
     assert gateway.get("/", **BEARER).status == 404
+
+
+def test_who_is_asked_for_a_token_comes_to_the_page_they_wanted(gateway: RunningGateway) -> None:
+    browser = Browser(gateway)
+    login = browser.get("/ui/memory?q=what%26ever&session=a").headers["Location"]
+    wanted = parse_qs(urlsplit(login).query)["next"][0]
+    assert wanted == "/memory?q=what%26ever&session=a"
 
 
 def test_a_good_token_gives_a_cookie_that_scripts_and_other_sites_never_get(
@@ -281,7 +289,7 @@ def test_the_list_is_searched_filtered_and_turned_over(
     for number in range(55):
         body = json.dumps({"text": f"number {number}"}).encode()
         gateway.request("POST", f"/sessions/many:{number}/enqueue", body, headers=BEARER)
-    first = admin.text("/ui/sessions?prefix=many:")
+    first = admin.text("/ui/sessions?prefix=many:&order=age")
     further = re.search(r'href="/ui/(sessions\?[^"]*before=[^"]*)"', first)
     assert further is not None
     second = admin.text(f"/ui/{further[1].replace('&amp;', '&')}")
@@ -293,6 +301,12 @@ def test_the_list_is_searched_filtered_and_turned_over(
     until(lambda: "many:0" in admin.text("/ui/sessions?q=NUMBER+0&work=idle"), "it is found")
     assert "many:1<" not in admin.text("/ui/sessions?q=number+0")
     assert "No session fits" in admin.text("/ui/sessions?q=nowhere")
+    body = b'{"text": "late"}'
+    gateway.request("POST", "/sessions/many:1/messages", body, headers=BEARER)
+    lately = admin.text("/ui/sessions?prefix=many:")
+    keys = re.findall(r'href="/ui/sessions/(many:\d+)"', lately)
+    assert (keys[0], len(set(keys)), len(keys)) == ("many:1", 50, 50)
+    assert 'href="/ui/sessions?prefix=many%3A&amp;order=age"' in lately
     part = text_of(admin.get("/ui/sessions?prefix=many:1", **{"HX-Request": "true"}))
     assert part.startswith('<div id="sessions"')
     assert "<html" not in part

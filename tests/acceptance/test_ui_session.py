@@ -313,6 +313,55 @@ def test_the_answer_arrives_while_it_streams_and_then_whole(
     assert again[0].data["marks"][0][0] == (found[0].id or 0) + 1
 
 
+def test_a_run_without_an_answer_says_how_it_ended(
+    gateway: RunningGateway, visitor: Visitor
+) -> None:
+    prompt(gateway, "ended:1", "first")
+    seq = api(gateway, "/sessions/ended%3A1/state?limit=1")["seq"]
+    frames = visitor.live("ended:1", seq)
+    prompt(gateway, "ended:1", "!fail because of <rain>")
+    failed = gathered(
+        frames, lambda all_: any(m[4] == "run.failed" for m in all_[-1].data["marks"])
+    )
+    frames.close()  # type: ignore[attr-defined]
+    shown_live = [step[1] for step in steps_of(failed) if step[0] == "message"]
+    prompt(gateway, "ended:1", "and again")
+    prompt(gateway, "ended:1", "!fail once more")
+    html = visitor.text(page("ended:1"))
+    assert html.count('class="message end failed"') == 2
+    assert "because of &lt;rain&gt;" in shown_live[-1]
+    assert shown_live[-1].strip() in html
+    assert html.index("because of") < html.index("and again") < html.index("once more")
+    assert Messages(html).ids == [each["id"] for each in state_of(gateway, "ended:1")["messages"]]
+
+
+def state_of(gateway: RunningGateway, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = api(gateway, f"/sessions/{quote(key, safe='')}/state")
+    return found
+
+
+def test_what_a_tool_prints_is_shown_while_it_runs(
+    gateway: RunningGateway, visitor: Visitor
+) -> None:
+    prompt(gateway, "printing:1", "first")
+    seq = api(gateway, "/sessions/printing%3A1/state?limit=1")["seq"]
+    frames = visitor.live("printing:1", seq)
+    command = "for n in 1 2 3; do echo line $n; sleep 0.3; done"
+    prompt(gateway, "printing:1", f"!bash {json.dumps({'command': command})}")
+    found = gathered(
+        frames, lambda all_: any(m[4] == "run.completed" for m in all_[-1].data["marks"])
+    )
+    frames.close()  # type: ignore[attr-defined]
+    steps = steps_of(found)
+    printed = "".join([step[3] for step in steps if step[0] == "progress"])
+    assert "line 1 line 2 line 3".startswith(" ".join(printed.split()))
+    assert "line 1" in printed
+    result = next(
+        at for at, step in enumerate(steps) if step[0] == "message" and "line 3" in step[1]
+    )
+    assert max(at for at, step in enumerate(steps) if step[0] == "progress") < result
+
+
 def test_what_waits_is_shown_and_approved_by_a_form(
     gateway: RunningGateway, visitor: Visitor
 ) -> None:
@@ -422,6 +471,24 @@ def test_a_run_is_made_again_and_two_runs_are_compared(
         "No run began at event 1."
         in visitor.get(f"{page('rerun:1')}/compare?run=1&beside={first}").body
     )
+
+
+def test_what_is_compared_goes_on_by_itself_while_a_side_has_work(
+    gateway: RunningGateway, visitor: Visitor
+) -> None:
+    prompt(gateway, "beside:1", "first")
+    prompt(gateway, "beside:2", f"other\n{WRITE}")
+    path = f"{page('beside:1')}/compare?other=beside%3A2"
+    html = visitor.text(path)
+    assert f'hx-get="{path}"' in html
+    part = visitor.get(path, **{"HX-Request": "true"}).body
+    assert part.startswith('<div id="sides"')
+    assert part.strip() in html
+    visitor.get(page("beside:2"))
+    visitor.post(f"{page('beside:2')}/abort", queue="yes")
+    idle(gateway, "beside:2")
+    part = visitor.get(path, **{"HX-Request": "true"}).body
+    assert "hx-get" not in part
 
 
 def test_a_session_is_verified_held_and_erased_with_a_receipt(

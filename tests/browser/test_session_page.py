@@ -17,6 +17,8 @@ SHOTS = "UI_SHOTS"
 
 DELAY_MS = 8
 CALLS = 8
+MOVES = 40
+WINDOW = 50
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,16 @@ def test_an_operator_prompts_watches_approves_and_aborts(browsed: dict[str, Any]
     assert "a.txt" in seen["waits"]
     assert seen["tool"].startswith("write: result")
     assert "aborted" in seen["aborted"]
+
+
+def test_the_conversation_is_scrolled_by_windows_and_says_how_runs_ended(
+    browsed: dict[str, Any],
+) -> None:
+    seen = browsed["seen"]
+    assert seen["ended"]
+    assert seen["scrolled"] == WINDOW
+    assert seen["kept"]
+    assert seen["askedWhileDragged"] <= MOVES // 4
 
 
 def test_the_scrubber_shows_exactly_the_state_at_event_500(

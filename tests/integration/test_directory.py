@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def fill(log: SqlEventLog) -> None:
     appended(log, "session:c", "you", Summary(True, False, b'{"n":3}'))
 
 
-def names(found: Iterator[Listed]) -> list[str]:
+def names(found: Iterable[Listed]) -> list[str]:
     return [each.stream_id for each in found]
 
 
@@ -99,3 +99,47 @@ def test_processes_with_a_lease_are_listed(url: sa.URL, looked: Directory) -> No
             )
         ((worker),) = looked.workers()
         assert (worker.name, worker.started_at, worker.renewed_at) == ("h:1:x", 1, 2)
+
+
+@pytest.mark.parametrize("searched_rows", [1, 2, 5_000])
+def test_a_search_finds_each_stream_that_has_a_text_once(
+    log: SqlEventLog, looked: Directory, monkeypatch: pytest.MonkeyPatch, searched_rows: int
+) -> None:
+    monkeypatch.setattr(directory, "SEARCHED_ROWS", searched_rows)
+    fill(log)
+    appended(log, "session:d", "me", Summary(True, True, b'{"n":"50%_OFF Caf\xc3\xa9"}'))
+    assert names(looked.search("%_off", prefix="session:")) == ["session:d"]
+    assert names(looked.search("N", prefix="session:")) == [f"session:{each}" for each in "dcba"]
+    assert names(looked.search("n", prefix="session:", active=True)) == ["session:d", "session:b"]
+    rows = {each.stream_id: each.row for each in looked.newest(prefix="session:")}
+    older = looked.search("n", prefix="session:", before_row=rows["session:c"])
+    assert names(older) == ["session:b", "session:a"]
+    assert names(looked.search("%", prefix="session:")) == ["session:d"]
+    assert names(looked.search("nowhere", prefix="session:")) == []
+
+
+def test_what_the_database_can_not_compare_is_not_its_to_search(looked: Directory) -> None:
+    assert looked.searches("plain words: 100%")
+    for text in ("", "caf\u00e9", 'a "quote"', "back\\slash", "two\nlines"):
+        assert not looked.searches(text), text
+
+
+def test_recent_streams_come_by_their_newest_event(
+    log: SqlEventLog, looked: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(log)
+    assert names(looked.recent(prefix="session:", limit=9)) == [
+        "session:c",
+        "session:b",
+        "session:a",
+    ]
+    appended(log, "session:a", "me", Summary(True, True, b'{"n":4}'))
+    newest = looked.recent(prefix="session:", limit=2)
+    assert names(newest) == ["session:a", "session:c"]
+    assert newest[0].body == b'{"n":4}'
+    assert names(looked.recent(prefix="session:", limit=9, active=True)) == [
+        "session:a",
+        "session:b",
+    ]
+    monkeypatch.setattr(directory, "RECENT_EVENTS", 1)
+    assert names(looked.recent(prefix="session:", limit=9)) == ["session:a"]

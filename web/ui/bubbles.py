@@ -11,6 +11,7 @@ from msgspec import Struct
 from actors.audit.exporting.readable import data_url, shown
 from actors.replay import decode
 from actors.runs.conversation import message_of
+from actors.session import events as e
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -62,7 +63,11 @@ class Shown(Struct, frozen=True):
 
 
 class Bubble(Struct, frozen=True):
-    """A message: ``role`` is user, assistant or tool; ``at`` in milliseconds since the epoch."""
+    """A message: ``role`` is user, assistant or tool; ``at`` in milliseconds since the epoch.
+
+    Of the role end it is no message, but how a run ended that has no answer. ``last_word``: the
+    model said all it had to say.
+    """
 
     id: str
     seq: int
@@ -71,6 +76,7 @@ class Bubble(Struct, frozen=True):
     at: int
     parts: tuple[Shown, ...]
     failed: bool = False
+    last_word: bool = False
 
 
 def bubble_of(stream_id: str, session_id: str, stored: StoredEvent) -> Bubble | None:
@@ -95,8 +101,31 @@ def message_bubble(session_id: str, seq: int, message: Message) -> Bubble:
     if message.error:
         parts += (_cut("error", message.error, OUTPUT_CHARACTERS_MAX),)
     return Bubble(
-        shown_id, seq, "assistant", _answer(message), at, parts, failed=bool(message.error)
+        shown_id,
+        seq,
+        "assistant",
+        _answer(message),
+        at,
+        parts,
+        failed=bool(message.error),
+        last_word=message.stop_reason == "stop",
     )
+
+
+def end_bubble(seq: int, event: e.Event) -> Bubble | None:
+    """Return how a run ended otherwise than by an answer, None for all other events."""
+    match event:
+        case e.RunFailed(error=why):
+            title = "The run failed"
+        case e.RunAborted():
+            title, why = "The run was aborted", ""
+        case e.RunInterrupted(reason=why):
+            title = "The run was interrupted"
+        case _:
+            return None
+    at = event.at if 0 <= event.at <= AT_MAX else 0
+    parts = (_cut("error", why, OUTPUT_CHARACTERS_MAX),) if why else ()
+    return Bubble(f"end:{seq}", seq, "end", title, at, parts, failed=True)
 
 
 def draft_bubble(state: SessionState) -> Bubble | None:

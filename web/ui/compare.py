@@ -17,7 +17,7 @@ from web.past import check_sees
 from web.ui.bubbles import Bubble
 from web.ui.comparing import Pair, pairs
 from web.ui.looking import messages_after
-from web.ui.page import HTML, frame_of
+from web.ui.page import HTML, frame_of, is_htmx
 from web.ui.session import SessionPage
 
 SHOWN_MESSAGES = 50
@@ -37,7 +37,10 @@ class CompareQuery(Refusable, frozen=True):
 
 
 class Sides(Struct, frozen=True):
-    """Two sessions from where they part, or two runs; ``said`` tells what they have in common."""
+    """Two sessions from where they part, or two runs; ``said`` tells what they have in common.
+
+    While either ``goes_on`` they are asked for again.
+    """
 
     mine: str
     mine_url: str
@@ -46,6 +49,7 @@ class Sides(Struct, frozen=True):
     said: str
     pairs: list[Pair]
     more: bool
+    goes_on: bool
 
 
 class ComparePage(SessionPage):
@@ -66,6 +70,11 @@ class ComparePage(SessionPage):
                 sides = self._runs(request, state, query.run, query.beside)
         except (SessionNotFound, Problem) as error:
             failure = str(error)
+        url = self._url(frame, key)
+        shown = {"sides": sides, "session_url": url, "asked": request.query_string}
+        if is_htmx(request):
+            self.render(request, response, "_sides.html", **shown)
+            return
         runs, more = newest_runs(
             self._gateway.log, self._head(key), state, before=query.before, limit=SHOWN_RUNS
         )
@@ -75,10 +84,9 @@ class ComparePage(SessionPage):
             "compare.html",
             key=key,
             state=state,
-            session_url=self._url(frame, key),
+            **shown,
             other=query.other or "",
             failure=failure,
-            sides=sides,
             runs=runs,
             more_runs=more,
             models=self._models(request),
@@ -113,6 +121,7 @@ class ComparePage(SessionPage):
             said,
             both,
             more or their_more,
+            self.is_live and not (mine.idle and theirs.idle),
         )
 
     def _runs(self, request: falcon.Request, state: SessionState, first: int, second: int) -> Sides:
@@ -127,6 +136,7 @@ class ComparePage(SessionPage):
             "",
             pairs(mine, theirs),
             more or their_more,
+            self.is_live and not state.idle,
         )
 
     def _messages_of_run(self, state: SessionState, started: int) -> tuple[list[Bubble], bool]:

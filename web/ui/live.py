@@ -12,7 +12,7 @@ from actors.session.record_events import StreamErased
 from actors.session.state import SessionState
 from actors.tail import Tail
 from web.sse import HEARTBEAT, OPENING
-from web.ui.bubbles import Bubble, message_bubble
+from web.ui.bubbles import Bubble, end_bubble, message_bubble
 from web.ui.lanes import committed_mark
 
 STEP_EVENTS_MAX = 200
@@ -32,8 +32,9 @@ _encode = msgspec.json.Encoder().encode
 class Frames:
     """Turns committed events into frames; their id is the last event's seq.
 
-    ``steps`` are in order: ["delta", index, kind, tool, text], ["message", HTML], ["end"] of what
-    streamed, ["anew"]. ``panel`` is HTML, where the state may have changed.
+    ``steps`` are in order: ["delta", index, kind, tool, text], ["progress", call, tool, text] of
+    a tool that runs, ["message", HTML], ["end"] of what streamed, ["anew"]. ``panel`` is HTML,
+    where the state may have changed.
     """
 
     def __init__(
@@ -70,9 +71,14 @@ class Frames:
         if isinstance(event, ANEW):
             steps.append(["anew"])
             return
+        if isinstance(event, e.ToolProgressed):
+            _add_progress(steps, event)
+            return
+        bubble = end_bubble(committed.seq, event)
         message = message_of(event)
         if message is not None:
             bubble = message_bubble(state.session_id, committed.seq, message)
+        if bubble is not None:
             steps.append(["message", self._render(bubble)])
         if state.draft_at is None and (not steps or steps[-1] != ["end"]):
             steps.append(["end"])
@@ -89,6 +95,14 @@ def _add_delta(steps: list[Step], event: e.TextDelta | e.ThinkingDelta | e.ToolI
         last[4] += event.text
     else:
         steps.append(["delta", event.index, kind, tool, event.text])
+
+
+def _add_progress(steps: list[Step], event: e.ToolProgressed) -> None:
+    last = steps[-1] if steps else []
+    if last[:3] == ["progress", event.tool_call_id, event.tool_name]:
+        last[3] += event.text
+    else:
+        steps.append(["progress", event.tool_call_id, event.tool_name, event.text])
 
 
 def chunks(

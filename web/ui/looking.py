@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 from actors.audit.travel.places import state_as_of
 from actors.replay import decode, stream_of, unhurried
+from actors.session import events as e
 from actors.session.state import SessionState
 from actors.session.summary import shown_approvals
 from persistence.event_log import EventLog
 from persistence.records import Head
 from web.bootstrap import Gateway
 from web.errors import Problem
-from web.ui.bubbles import Bubble, arguments_text, bubble_of
+from web.ui.bubbles import Bubble, arguments_text, bubble_of, end_bubble
 from web.ui.lanes import KINDS, Mark, first_of, mark_of
 from web.ui.templating import shown_usd
 from web.views import digest_of
@@ -19,6 +20,10 @@ from web.views import digest_of
 WINDOW_MESSAGES = 50
 WINDOW_BYTES = 512 * 1024
 """A window of messages ends before the one whose payload would make it larger, but for one."""
+
+ENDS = frozenset(each.wire_name for each in (e.RunFailed, e.RunAborted, e.RunInterrupted))
+END_EVENTS_MAX = 50
+"""Between a run's end and the next message are few events: prompts that are queued, names."""
 
 MARKS_MAX = 1_000
 SCANNED_EVENTS_MAX = 20_000
@@ -54,16 +59,43 @@ def window(log: EventLog, state: SessionState, before: int | None = None) -> Win
         paged=True,
     )
     bubbles: list[Bubble] = []
-    size, oldest = 0, high
+    size, oldest, earlier = 0, high, None
     for count, stored in enumerate(read):
         size += len(stored.payload or b"")
         if count == WINDOW_MESSAGES or (bubbles and size > WINDOW_BYTES):
-            return Window(bubbles[::-1], oldest)
+            earlier = oldest
+            break
         oldest = stored.seq
         bubble = bubble_of(stream_id, state.session_id, stored)
         if bubble is not None:
             bubbles.append(bubble)
-    return Window(bubbles[::-1], None)
+    shown = list(
+        _with_ends(log, head, bubbles[::-1], None if before is None and state.run else high)
+    )
+    return Window(shown, earlier)
+
+
+def _with_ends(
+    log: EventLog, head: Head, bubbles: list[Bubble], high: int | None
+) -> Iterator[Bubble]:
+    """Yield messages, and after those of a run without an answer how it ended."""
+    for place, bubble in enumerate(bubbles):
+        yield bubble
+        following = bubbles[place + 1] if place + 1 < len(bubbles) else None
+        before = high if following is None else following.seq
+        if bubble.last_word or before is None or (following and following.role != "user"):
+            continue
+        end = _end_between(log, head, bubble.seq, before)
+        if end is not None:
+            yield end
+
+
+def _end_between(log: EventLog, head: Head, after: int, before: int) -> Bubble | None:
+    read = log.read(head, after=after, before=before, limit=END_EVENTS_MAX, newest_first=True)
+    for stored in read:
+        if stored.type in ENDS:
+            return end_bubble(stored.seq, decode(head.stream_id, stored))
+    return None
 
 
 def messages_after(

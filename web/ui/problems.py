@@ -40,6 +40,7 @@ def _ask_for_token(request: falcon.Request, response: falcon.Response) -> None:
         return
     wanted = request.path.removeprefix(UI) if request.method == "GET" else ""
     if wanted.strip("/"):
+        wanted += f"?{request.query_string}" if request.query_string else ""
         login += f"?next={quote(wanted, safe='/')}"
     response.status = falcon.HTTP_303
     response.set_header("Location", login)

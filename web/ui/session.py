@@ -133,7 +133,7 @@ class ConversationPage(SessionPage):
             **values,
             last=current.version,
             kinds=KINDS,
-            fork_key=f"{key[:180]}+fork-{state.version}",
+            fork_key=f"{key[:180]}+fork-",
         )
 
 

@@ -1,7 +1,7 @@
 """The list of sessions: live, searched, a page at a time out of very many."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -22,25 +22,37 @@ from web.ui.page import HTML, Page, is_htmx
 
 PAGE_SESSIONS = 50
 SCANNED_SESSIONS_MAX = 20_000
-"""A search looks at so many sessions for a page, then offers to look further."""
+"""A search looks at so many sessions for a page, then offers to look further; where the database
+does it (Directory.searches), at so many that may fit.
+"""
 
 YIELD_SESSIONS = 500
 SOURCE = "chat"
 
 Work = Literal["", "working", "idle"]
+Order = Literal["", "age"]
 ACTIVE: dict[Work, bool | None] = {"": None, "working": True, "idle": False}
 
 _decode_summary = msgspec.json.Decoder(SessionSummary).decode
 
 
 class ListQuery(Refusable, frozen=True):
-    """Which sessions: keys that begin with ``prefix``, with ``q`` in key, name or last message."""
+    """Which sessions: keys that begin with ``prefix``, with ``q`` in key, name or last message.
+
+    Those that were active lately come first, unless they are wanted by ``age``.
+    """
 
     q: Annotated[str, Meta(max_length=200)] = ""
     prefix: str = ""
     work: Work = ""
+    order: Order = ""
     before: Count | None = None
     done: str = ""
+
+    @property
+    def by_age(self) -> bool:
+        """Tell whether only age counts: for pages and searches, which go through all sessions."""
+        return bool(self.order or self.before or self.q.strip())
 
 
 class PromptForm(Refusable, frozen=True):
@@ -69,7 +81,7 @@ class ListedSession(Struct, frozen=True):
 
 
 class SessionPage(Struct, frozen=True):
-    """A part of the list; ``further`` is the row before which there may be more."""
+    """A part of the list; ``further`` is the row before which there may be more by age."""
 
     sessions: list[ListedSession]
     further: int | None
@@ -80,7 +92,7 @@ class SessionsPage(Page):
 
     @operation(READ, {200: HTML}, query=ListQuery)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a page of sessions, the newest first; to htmx its table alone."""
+        """Show a page of sessions; to htmx its table alone."""
         self._gateway.record_access(request, "sessions")
         query: ListQuery = request.context.query
         prefix = request.context.access.narrowed(query.prefix)
@@ -95,7 +107,8 @@ class SessionsPage(Page):
             alive=alive,
             query=query,
             here=_address(query, query.before),
-            further=None if page.further is None else _address(query, page.further),
+            first=_address(query, None),
+            further=_further(query, page),
             primary=self._gateway.settings.primary_session,
             live=self.is_live,
         )
@@ -117,14 +130,28 @@ class SessionsPage(Page):
         self.go(request, response, f"sessions/{key}")
 
     def _page(self, query: ListQuery, prefix: str) -> SessionPage:
-        found = self._gateway.directory.newest(
-            prefix=STREAM_PREFIX + prefix, before_row=query.before, active=ACTIVE[query.work]
-        )
-        return page_of(found, query.q, self._shown)
+        directory = self._gateway.directory
+        named, active, text = STREAM_PREFIX + prefix, ACTIVE[query.work], query.q.strip()
+        if directory.searches(text):
+            found = directory.search(text, prefix=named, before_row=query.before, active=active)
+        else:
+            found = directory.newest(prefix=named, before_row=query.before, active=active)
+        if query.by_age:
+            return page_of(found, text, self._shown)
+        recent = directory.recent(prefix=named, limit=PAGE_SESSIONS, active=active)
+        page = page_of(recent_first(recent, found), "", self._shown)
+        return page if page.further is None else msgspec.structs.replace(page, further=0)
 
     def _shown(self, listed: Listed) -> ListedSession:
         resolve = self._gateway.registry.models.resolve
         return shown_session(with_model(_decode_summary(listed.body), resolve), listed.owner or "")
+
+
+def recent_first(recent: Sequence[Listed], newest: Iterable[Listed]) -> Iterator[Listed]:
+    """Yield the sessions that were active lately, then the others by age."""
+    yield from recent
+    rows = {each.row for each in recent}
+    yield from (each for each in newest if each.row not in rows)
 
 
 def page_of(
@@ -185,3 +212,12 @@ def _address(query: ListQuery, before: int | None) -> str:
     if before is not None:
         asked["before"] = before
     return f"sessions?{urlencode(asked)}" if asked else "sessions"
+
+
+def _further(query: ListQuery, page: SessionPage) -> str | None:
+    """Return where the list goes on; what was active lately is followed by all, by age."""
+    if page.further is None:
+        return None
+    if page.further == 0:
+        return _address(msgspec.structs.replace(query, order="age"), None)
+    return _address(query, page.further)

@@ -44,10 +44,45 @@ async function stop(page) {
   seen.aborted = await page.locator(".message.assistant").last().innerText();
 }
 
+async function ended(page) {
+  await page.getByRole("textbox", { name: "Prompt" }).fill("!fail the model is tired");
+  await page.getByRole("button", { name: "Send" }).click();
+  await page.locator(".message.end").filter({ hasText: "the model is tired" }).waitFor();
+  const live = await page.locator(".message.end").last().innerText();
+  await page.reload();
+  seen.ended = live === await page.locator(".message.end").last().innerText();
+}
+
+async function scrolled(page) {
+  const count = () => document.querySelectorAll("[data-message]").length;
+  const toTop = () => page.locator("[data-messages]").evaluate((all) => { all.scrollTop = 0; });
+  const before = await page.evaluate(count);
+  await toTop();
+  await page.waitForFunction((least) => document.querySelectorAll("[data-message]").length > least, before);
+  seen.scrolled = (await page.evaluate(count)) - before;
+  seen.kept = await page.locator("[data-messages]").evaluate((all) => all.scrollTop > 0);
+}
+
+async function dragged(page) {
+  let asked = 0;
+  page.on("request", (request) => { if (/\/at\/\d+$/.test(request.url())) asked += 1; });
+  const moved = [...Array(40).keys()].map((step) => 400 + step);
+  await page.locator("[data-scrub]").evaluate((slider, places) => {
+    for (const place of places) {
+      slider.value = place;
+      slider.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  }, moved);
+  await page.locator('.view[data-version="439"]').waitFor();
+  seen.askedWhileDragged = asked;
+}
+
 async function past(page) {
   await page.goto(`${url}/ui/sessions/${recorded}`);
   await at(page, 1021);
   await look(page, "session-now-desktop");
+  await scrolled(page);
+  await dragged(page);
   await page.locator("[data-scrub]").fill("500");
   await page.locator(".notice").filter({ hasText: "As it was at event 500." }).waitFor();
   await at(page, 500);
@@ -120,7 +155,7 @@ async function attacked(page) {
 
 await withPage(async (page, problems) => {
   await signIn(page, url, token);
-  for (const part of [live, stop, past, others, proof, attacked]) await part(page);
+  for (const part of [live, stop, ended, past, others, proof, attacked]) await part(page);
   found.problems.push(...problems);
 }, { viewport: DESKTOP });
 
@@ -129,6 +164,9 @@ await withPage(async (page, problems) => {
   await page.goto(`${url}/ui/sessions/${recorded}?at=500`);
   await at(page, 500);
   await look(page, "session-phone", { picture: true });
+  await page.goto(`${url}/ui/sessions/browser`);
+  await page.locator("[data-message]").first().waitFor();
+  await look(page, "session-conversation-phone", { picture: true });
   await page.goto(`${url}/ui/sessions/browser/compare?other=${recorded}`);
   await look(page, "compare-phone");
   await page.goto(`${url}/ui/sessions/browser/proof`);

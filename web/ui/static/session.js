@@ -6,7 +6,6 @@ const url = root.dataset.session;
 const find = (name) => root.querySelector(`[data-${name}]`);
 const view = find("view");
 const slider = find("scrub");
-const MESSAGES_MAX = 200;
 
 const here = {
   seq: Number(root.dataset.seq),
@@ -18,7 +17,7 @@ const here = {
 
 const timeline = new Timeline(find("canvas"), url, Number(root.dataset.last), (seq) => {
   pause();
-  go(seq);
+  seek(seq);
   if ("raw" in root.dataset) raw(seq);
 });
 
@@ -51,13 +50,29 @@ function elements(html) {
 
 // Moving through the events ---------------------------------------------------------------------
 
+let wanted = null; // where a slider that is dragged has come to while an event is fetched
+let seeking = false;
+
+async function seek(seq) {
+  wanted = here.seq = Math.min(Math.max(seq, 1), timeline.last);
+  find("where").textContent = `Event ${wanted} of ${timeline.last}`;
+  if (seeking) return;
+  seeking = true;
+  while (wanted !== null) {
+    const next = wanted;
+    wanted = null;
+    await go(next);
+  }
+  seeking = false;
+}
+
 async function go(seq) {
   seq = Math.min(Math.max(seq, 1), timeline.last);
   here.seq = seq;
   here.live = false;
   slider.max = timeline.last;
   slider.value = seq;
-  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  forkAt(seq);
   const asked = ++here.asked;
   view.ariaBusy = "true";
   const [html] = await Promise.all([
@@ -75,6 +90,13 @@ async function go(seq) {
   say(here.playing ? "Playing." : `As it was at event ${seq}.`);
 }
 
+function forkAt(seq) {
+  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  const into = find("into");
+  if (!into || into.value !== into.defaultValue) return; // somebody named it
+  into.value = into.defaultValue = into.dataset.into + seq;
+}
+
 async function where(seq) {
   const mark = await timeline.mark(seq);
   if (seq !== here.seq) return;
@@ -90,13 +112,9 @@ function install(html) {
   toEnd();
 }
 
-function toEnd() {
-  const messages = view.querySelector("[data-messages]");
-  if (messages) messages.scrollTop = messages.scrollHeight;
-}
-
 async function now() {
   pause();
+  wanted = null;
   const asked = ++here.asked;
   let html;
   try {
@@ -120,7 +138,7 @@ async function reached(seq) {
   here.seq = seq;
   slider.max = timeline.last;
   slider.value = seq;
-  for (const each of root.querySelectorAll("[data-at]")) each.value = seq;
+  forkAt(seq);
   await timeline.show(seq);
   await where(seq);
 }
@@ -142,6 +160,7 @@ async function jump(kind, way) {
 // Playing: events in their own time, so many times as fast ---------------------------------------
 
 const STEP_MIN_MS = 60;
+const STEP_MAX_MS = 250;
 const PAUSE_MAX_MS = 2000;
 
 async function play() {
@@ -150,28 +169,30 @@ async function play() {
   const playing = (here.playing = {});
   find("play").setAttribute("aria-pressed", "true");
   find("play").textContent = "Pause";
+  let took = 0; // what a step costs is made up for by showing more events in the next one
   while (here.playing === playing && here.seq < timeline.last) {
     const began = performance.now();
-    const next = await following(here.seq);
+    const next = await following(here.seq, Math.min(Math.max(STEP_MIN_MS, took), STEP_MAX_MS));
+    if (here.playing !== playing) return;
     await go(next.seq);
-    const left = next.wait - (performance.now() - began);
+    took = performance.now() - began;
+    const left = next.wait - took;
     if (left > 0) await new Promise((done) => setTimeout(done, left));
   }
   if (here.playing === playing) pause();
 }
 
-async function following(seq) {
+async function following(seq, least) {
   // Events that are closer than a step are shown together: nobody sees sixty pages a second.
   const speed = Number(find("speed").value);
   const from = await timeline.mark(seq);
   let wait = 0;
   let next = seq;
-  while (next < timeline.last && wait < STEP_MIN_MS) {
+  while (next < timeline.last && wait < least) {
     next += 1;
     const mark = await timeline.mark(next);
     if (!mark) break;
-    wait = from ? Math.max(mark[1] - from[1], 0) / speed : STEP_MIN_MS;
-    if (mark[3] !== "event") break;
+    wait = from ? Math.max(mark[1] - from[1], 0) / speed : least;
   }
   return { seq: Math.max(next, seq + 1), wait: Math.min(Math.max(wait, STEP_MIN_MS), PAUSE_MAX_MS) };
 }
@@ -222,74 +243,6 @@ function showPanel(fresh) {
   panel.replaceChildren(...fresh.childNodes);
 }
 
-const STEPS = {
-  message(html) {
-    STEPS.end();
-    keepingEnd(() => {
-      const messages = view.querySelector("[data-messages]");
-      messages.append(...elements(html).childNodes);
-      window.sessiond.localTimes(messages);
-      trim(messages);
-    });
-  },
-  delta(index, kind, tool, text) {
-    keepingEnd(() => draftBlock(index, kind, tool).append(text));
-  },
-  end() {
-    view.querySelector("[data-draft]").replaceChildren();
-  },
-};
-
-function trim(messages) {
-  const all = messages.querySelectorAll("[data-message]");
-  if (all.length <= MESSAGES_MAX) return;
-  for (const each of [...all].slice(0, all.length - MESSAGES_MAX)) each.remove();
-  const before = all[all.length - MESSAGES_MAX].dataset.seq;
-  let link = messages.querySelector("[data-earlier]");
-  if (!link) {
-    const line = document.createElement("p");
-    line.className = "earlier";
-    link = document.createElement("a");
-    link.textContent = "Earlier messages";
-    line.append(link);
-    messages.prepend(line);
-  }
-  link.href = `${url}?before=${before}&at=${here.seq}`;
-  link.dataset.earlier = `${url}/at/${here.seq}?before=${before}`;
-}
-
-function keepingEnd(change) {
-  const messages = view.querySelector("[data-messages]");
-  const atEnd = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 40;
-  change();
-  if (atEnd) toEnd();
-}
-
-function draftBlock(index, kind, tool) {
-  const draft = view.querySelector("[data-draft]");
-  let message = draft.querySelector("article");
-  if (!message) {
-    message = document.createElement("article");
-    message.className = "message assistant";
-    message.setAttribute("aria-label", "Answering");
-    draft.append(message);
-  }
-  let block = message.querySelector(`[data-index="${index}"]`);
-  if (!block) {
-    block = document.createElement(kind === "plain" ? "pre" : "details");
-    block.className = kind;
-    block.dataset.index = index;
-    if (kind !== "plain") {
-      block.open = kind === "call";
-      const summary = document.createElement("summary");
-      summary.textContent = kind === "thinking" ? "Thinking" : `Calls ${tool}`;
-      block.append(summary, document.createElement("pre"));
-    }
-    message.append(block);
-  }
-  return kind === "plain" ? block : block.querySelector("pre");
-}
-
 // What people do ---------------------------------------------------------------------------------
 
 async function raw(seq, { reading = false } = {}) {
@@ -320,6 +273,11 @@ async function send(form, button) {
   if (!here.live) await now();
 }
 
+view.addEventListener("scroll", (event) => {
+  const link = event.target.querySelector?.("[data-earlier]");
+  if (link && event.target.scrollTop < NEAR_TOP_PX) earlier(link);
+}, true);
+
 root.addEventListener("submit", (event) => {
   if (!("quiet" in event.target.dataset)) return;
   event.preventDefault();
@@ -327,16 +285,12 @@ root.addEventListener("submit", (event) => {
 });
 
 root.addEventListener("click", async (event) => {
-  const link = event.target.closest("a[data-earlier]");
+  const link = event.target.closest("a[data-earlier], a[data-later]");
   if (link) {
     event.preventDefault();
-    const path = link.dataset.earlier.slice(url.length);
-    const html = await fragment(path).catch((error) => void fail(error.message));
-    if (html === undefined) return;
-    const messages = view.querySelector("[data-messages]");
-    const height = messages.scrollHeight;
-    link.closest(".earlier").replaceWith(...elements(html).childNodes);
-    messages.scrollTop += messages.scrollHeight - height;
+    if ("earlier" in link.dataset) earlier(link);
+    else if (here.live) now();
+    else go(here.seq);
     return;
   }
   const button = event.target.closest("button, a");
@@ -352,7 +306,7 @@ root.addEventListener("click", async (event) => {
 
 slider.addEventListener("input", () => {
   pause();
-  go(Number(slider.value));
+  seek(Number(slider.value));
 });
 
 find("axis").addEventListener("change", (event) => {
@@ -374,8 +328,8 @@ document.addEventListener("keydown", (event) => {
   if (field && field !== slider && !["BUTTON", "A"].includes(field.tagName)) return;
   const kind = JUMPS[event.key.toLowerCase()];
   if (kind) jump(kind, event.shiftKey ? "back" : "on");
-  else if (event.key === "ArrowRight") { pause(); go(here.seq + (event.shiftKey ? 10 : 1)); }
-  else if (event.key === "ArrowLeft") { pause(); go(here.seq - (event.shiftKey ? 10 : 1)); }
+  else if (event.key === "ArrowRight") { pause(); seek(here.seq + (event.shiftKey ? 10 : 1)); }
+  else if (event.key === "ArrowLeft") { pause(); seek(here.seq - (event.shiftKey ? 10 : 1)); }
   else if (event.key === " " && (!field || field === slider)) play();
   else if (event.key === "n") now();
   else if (event.key === "e") raw(here.seq, { reading: true });

@@ -31,12 +31,20 @@
     say(request.responseText.slice(0, 500) || `The gateway answered ${request.status}.`);
   });
   document.addEventListener("htmx:sendError", () => say("The gateway can't be reached."));
-  document.addEventListener("htmx:afterSettle", (event) => localTimes(event.target));
+  document.addEventListener("htmx:afterSwap", (event) => localTimes(event.target));
   // Nothing is swapped under a reader's hands: who types or has something selected is left alone.
+  // What has an id gets the focus back.
+  function isInUse(target) {
+    const active = document.activeElement;
+    const chosen = document.getSelection();
+    if (chosen && !chosen.isCollapsed && target.contains(chosen.anchorNode)) return true;
+    return target.contains(active) && (!active.id || active.matches("input, textarea, select"));
+  }
+
   document.addEventListener("htmx:beforeSwap", (event) => {
     const target = event.detail.target;
     const polled = event.detail.elt.matches && event.detail.elt.matches("[data-live]");
-    if (polled && (target.contains(document.activeElement) || document.hidden)) {
+    if (polled && (isInUse(target) || document.hidden)) {
       event.detail.shouldSwap = false;
     }
   });
