@@ -6,11 +6,11 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
-from actors.audit.run_list import RunEntry
-from actors.audit.segments import Finding
-from actors.audit.verification import StreamReport
 from msgspec.structs import replace
 
+from actors.audit.travel.run_list import RunEntry
+from actors.audit.verifying.segments import Finding
+from actors.audit.verifying.verification import StreamReport
 from actors.gateway_state import Token
 from actors.log_lines import LogLine
 from actors.memory.identity import Identity
