@@ -170,6 +170,7 @@ def raw_event(text: str) -> str:
 def compare(text: str) -> str:
     bubble = Bubble(text, 1, "user", text, 1, ())
     lines = (DiffLine("same", text),)
+    pair = Pair(bubble, bubble, lines, lines, True)
     model = ModelRef(text, text)
     return part(
         "compare.html",
@@ -177,7 +178,8 @@ def compare(text: str) -> str:
         state=SessionState("k", name=text),
         other=text,
         failure=text,
-        sides=Sides(text, "/a", text, "/b", text, [Pair(bubble, bubble, lines, lines, True)], True),
+        sides=Sides(text, "/a", text, "/b", text, [pair], more=True, goes_on=True),
+        asked=text,
         runs=[RunEntry(text, 1, 1, text, text, 2, 2, text, model)] * 2,
         more_runs=None,
         models=[text],
