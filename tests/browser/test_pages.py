@@ -1,6 +1,6 @@
 """Every page in a real browser: nothing fails, nothing runs that should not, everybody can use it.
 
-SESSIOND_SHOTS=docs/ui keeps screenshots.
+UI_SHOTS=docs/ui keeps screenshots.
 """
 
 import json
@@ -30,7 +30,7 @@ PATHS = (
     "tokens",
 )
 RULES = [{"tool": "write", "action": "ask"}]
-SHOTS = "SESSIOND_SHOTS"
+SHOTS = "UI_SHOTS"
 
 
 @pytest.fixture(scope="module")
