@@ -103,32 +103,29 @@ def _take_lines(conversation: Conversation) -> None:
     """Do what each line says, until Ctrl-C comes twice in a row. Raises EOFError or Leave."""
     interrupted = False
     while True:
-        line = _read()
-        if line is not None:
+        try:
+            line = _read()
             interrupted = False
             conversation.typed(line)
             conversation.watch()
-        elif interrupted or conversation.aborted:
-            return
-        else:
+        except KeyboardInterrupt:
+            click.echo()
+            if interrupted or conversation.aborted:
+                return
             interrupted = True
             emit(dimmed("(Ctrl-C once more leaves.)") + "\n")
 
 
-def _read() -> str | None:
-    """Return what is typed, lines that belong together as one, None for Ctrl-C. Raises EOFError."""
-    try:
-        line = input("> ")
-        if line.strip() == BLOCK:
-            return "\n".join(iter(lambda: input(". "), BLOCK))
-        lines = [line]
-        while lines[-1].endswith("\\"):
-            lines[-1] = lines[-1][:-1]
-            lines.append(input(". "))
-        return "\n".join(lines)
-    except KeyboardInterrupt:
-        click.echo()
-        return None
+def _read() -> str:
+    """Return what is typed, lines that belong together as one. Raises EOFError."""
+    line = input("> ")
+    if line.strip() == BLOCK:
+        return "\n".join(iter(lambda: input(". "), BLOCK))
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(input(". "))
+    return "\n".join(lines)
 
 
 def _title(key: str, session: dict[str, Any] | None) -> str:

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import IO
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -48,14 +49,9 @@ async def process_streams(
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     try:
-        await process.connect()
-        async with (
-            incoming,
-            read_stream,
-            write_stream,
-            outgoing,
-            anyio.create_task_group() as tasks,
-        ):
+        async with incoming, read_stream, write_stream, outgoing, AsyncExitStack() as stack:
+            await process.connect()
+            tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(_read, name, process.stdout, incoming, ended)
             tasks.start_soon(_write, process.stdin, outgoing, ended)
             tasks.start_soon(_log, name, process.stderr)
@@ -79,6 +75,7 @@ class _Process:
         self.stderr = asyncio.StreamReader(limit=LOGGED_BYTES_MAX)
         self.ended = False
         self._transports: list[asyncio.BaseTransport] = []
+        self._pipes: list[IO[bytes]] = []
         theirs, self._ours = _three_pipes()
         try:
             self._id = spawn_process(command, environment, theirs)
@@ -93,15 +90,16 @@ class _Process:
     async def connect(self) -> None:
         """Read and write the pipes on this loop."""
         loop = asyncio.get_running_loop()
-        ours = [
+        self._pipes = [
             os.fdopen(fd, mode, buffering=0) for fd, mode in zip(self._ours, MODES, strict=True)
         ]
         self._ours = ()
-        transport, _ = await loop.connect_write_pipe(lambda: self.stdin, ours[0])
+        transport, _ = await loop.connect_write_pipe(lambda: self.stdin, self._pipes[0])
         self.stdin.transport = transport
-        for reader, pipe in zip((self.stdout, self.stderr), ours[1:], strict=True):
+        for reader, pipe in zip((self.stdout, self.stderr), self._pipes[1:], strict=True):
             protocol = partial(asyncio.StreamReaderProtocol, reader)
             self._transports.append((await loop.connect_read_pipe(protocol, pipe))[0])
+        self._pipes = []  # the transports close them
 
     def has_ended(self) -> bool:
         """Tell whether the process has ended, what it has started apart."""
@@ -123,6 +121,8 @@ class _Process:
         self.stdin.close()
         for transport in self._transports:
             transport.close()
+        for pipe in self._pipes:  # nobody has taken them: connecting was cut off
+            pipe.close()
 
 
 def _three_pipes() -> tuple[tuple[int, int, int], tuple[int, ...]]:

@@ -157,7 +157,7 @@ def test_ctrl_c_aborts_what_runs_and_the_conversation_goes_on(gateway: RunningGa
         talk.wait_for("! run.aborted")
         talk.wait_for("\nand then this\n> ")
         talk.type("/abort\n")
-        talk.wait_for("Nothing runs.")
+        talk.wait_for("Nothing runs.\n> ")
         talk.type(CTRL_C)
         talk.wait_for("(Ctrl-C once more leaves.)\n> ")
         talk.type('!bash {"command": "sleep 60"}\n')

@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import json
 import logging
 import os
@@ -13,10 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from msgspec import Struct
 
 from actors.session.messages import Image, Text, text_of
+from actors.tools._mcp_stdio import process_streams
 from actors.tools.base import (
     Cancellation,
     Effect,
@@ -338,7 +342,8 @@ def test_closing_ends_every_process_and_what_it_has_started(tmp_path: Path) -> N
 
 def test_a_server_may_end_by_itself_and_leaves_nothing_behind(tmp_path: Path) -> None:
     said = tmp_path / "said"
-    script = f"sleep 1000 & echo $$ > {said}; cat > {os.devnull}; echo ended >> {said}"
+    asked = f"head -c 1 > {os.devnull}"  # it is connected then
+    script = f"sleep 1000 & {asked}; echo $$ > {said}; cat > {os.devnull}; echo ended >> {said}"
     servers = McpServers([Configured("kind", ["bash", "-c", script])], QUICK)
     servers.start()
     eventually(lambda: said.exists() and bool(said.read_text()))
@@ -346,6 +351,17 @@ def test_a_server_may_end_by_itself_and_leaves_nothing_behind(tmp_path: Path) ->
     group, last = said.read_text().split()
     assert last == "ended"
     assert is_gone(int(group))
+
+
+def test_what_is_closed_while_it_connects_keeps_nothing_open() -> None:
+    async def connect() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with process_streams("hasty", ["cat"], {}, lambda: None):
+                raise AssertionError("it is cancelled before")
+
+    asyncio.run(connect())
+    gc.collect()  # an open pipe or stream warns, and so fails the test
 
 
 def test_closing_ends_the_calls_that_are_made(tmp_path: Path) -> None:
