@@ -158,13 +158,13 @@ def test_ctrl_c_aborts_what_runs_and_the_conversation_goes_on(gateway: RunningGa
         talk.wait_for("\nand then this\n> ")
         talk.type("/abort\n")
         talk.wait_for("Nothing runs.\n> ")
-        talk.type(CTRL_C)
+        talk.type(CTRL_C + "\n")  # Python looks for signals when a line is there, at the latest
         talk.wait_for("(Ctrl-C once more leaves.)\n> ")
         talk.type('!bash {"command": "sleep 60"}\n')
         talk.wait_for("* bash")
         talk.type(CTRL_C)
         talk.wait_for("! run.aborted\n> ")
-        talk.type(CTRL_C)
+        talk.type(CTRL_C + "\n")
         assert talk.status() == 1
 
 

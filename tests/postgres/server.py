@@ -84,6 +84,7 @@ class PostgresServer:
         url = self._free.pop() if self._free else self.new_database(migrated=True)
         yield url
         with connected(url) as connection:
+            connection.execute("DROP TABLE IF EXISTS stream_keys")  # a key store makes it beside
             connection.execute("SET session_replication_role = replica")  # past the triggers
             connection.execute(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY")  # type: ignore[arg-type]
         self._free.append(url)
