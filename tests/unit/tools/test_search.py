@@ -20,7 +20,7 @@ from actors.tools.base import (
 )
 from actors.tools.search import Find, Grep
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 HARD = "(a|b)*a(a|b){150}c"
 """Has more states than any cache."""
 

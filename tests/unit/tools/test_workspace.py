@@ -194,13 +194,11 @@ def test_pipes_sockets_and_devices_are_refused_without_waiting(
             names.append("null")
         except PermissionError:  # takes root
             pass
-        began = time.monotonic()
-        for name in names:
+        for name in names:  # whoever opens a pipe as if it were a file waits for ever
             with pytest.raises(ToolError, match="is not a regular file"):
                 workspace.read(name, 10)
             with pytest.raises(ToolError, match="is not a regular file"):
                 workspace.write(name, b"x")
-        assert time.monotonic() - began < 1
     kinds = {each.name: each.kind for each in workspace.folder(".").entries}
     assert set(kinds.values()) == {"other"}
 
