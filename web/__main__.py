@@ -6,7 +6,7 @@ import signal
 def main() -> None:
     """Run the command line."""
     quiet = signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends imports without a traceback
-    from web.cli import main as commands
+    from web.cli.main import main as commands
 
     signal.signal(signal.SIGINT, quiet)
     commands()

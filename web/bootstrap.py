@@ -35,9 +35,9 @@ from web.settings import ENV_PREFIX, Settings, SettingsError, is_loopback
 from web.signing import make_signer, start_signing
 from web.slots import Slots
 from web.store import Store
-from web.telemetry import make_telemetry
 from web.tokens import Tokens
 from web.tooling import Tooling
+from web.tracing.telemetry import make_telemetry
 
 SETTLE_TIMEOUT_S = 2.0
 GAUGES_S = 1.0

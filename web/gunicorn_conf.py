@@ -36,7 +36,7 @@ def _check(settings: Settings) -> None:
     from actors.models.base import ModelError
     from actors.models.catalog import ModelCatalog
     from persistence.engine import DatabaseUrlError, is_sqlite, parse_url
-    from web.telemetry import check_telemetry
+    from web.tracing.telemetry import check_telemetry
 
     try:
         if is_sqlite(parse_url(settings.database_url)) and settings.workers > 1:

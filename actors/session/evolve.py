@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from actors.session import events as e
 from actors.session.evolve_record import EVOLVE_RECORD
+from actors.session.evolve_tools import EVOLVE_TOOLS
 from actors.session.messages import (
     AssistantMessage,
     Block,
@@ -18,10 +19,8 @@ from actors.session.messages import (
 )
 from actors.session.state import (
     Accepted,
-    Approval,
     DraftBlock,
     ModelRef,
-    OpenTool,
     QueuedPrompt,
     Run,
     SessionState,
@@ -300,73 +299,6 @@ def _newest_preview(state: SessionState, content: tuple[Block, ...]) -> str | No
     return state.preview
 
 
-def _tool_started(state: SessionState, event: e.ToolStarted) -> SessionState:
-    tools = (*state.tools, OpenTool(event.tool_call_id, event.tool_name))
-    return replace(
-        state,
-        version=state.version + 1,
-        last_active_at=event.at,
-        tools=tools,
-        approvals=_approvals_of_others(state, event),
-    )
-
-
-def _tool_completed(state: SessionState, event: e.ToolCompleted) -> SessionState:
-    left = tuple([tool for tool in state.tools if tool.tool_call_id != event.tool_call_id])
-    return replace(
-        state,
-        version=state.version + 1,
-        last_active_at=event.at,
-        message_count=state.message_count + 1,
-        tools=left,
-        approvals=_approvals_of_others(state, event),
-    )
-
-
-def _approvals_of_others(
-    state: SessionState, event: e.ToolStarted | e.ToolCompleted
-) -> tuple[Approval, ...]:
-    """Return the approvals without that of a call which needs none any more."""
-    if not state.approvals:
-        return ()
-    return tuple([each for each in state.approvals if each.tool_call_id != event.tool_call_id])
-
-
-def _approval_requested(state: SessionState, event: e.ApprovalRequested) -> SessionState:
-    asked = Approval(
-        event.approval_id,
-        event.tool_call_id,
-        event.tool_name,
-        event.arguments,
-        event.at,
-        event.expires_at,
-        reason=event.reason,
-    )
-    return replace(
-        state,
-        version=state.version + 1,
-        last_active_at=event.at,
-        approvals=(*state.approvals, asked),
-    )
-
-
-def _approval_resolved(state: SessionState, event: e.ApprovalResolved) -> SessionState:
-    approvals = tuple(
-        [
-            replace(each, approved=event.approved, reason=event.reason)
-            if each.approval_id == event.approval_id
-            else each
-            for each in state.approvals
-        ]
-    )
-    after = replace(state, version=state.version + 1, last_active_at=event.at, approvals=approvals)
-    if after.run is None or after.pending or not state.pending:
-        return after
-    began = min([each.requested_at for each in state.approvals])
-    waited = after.run.waited_ms + max(0, event.at - began)
-    return replace(after, run=replace(after.run, waited_ms=waited))
-
-
 _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.SessionCreated: _session_created,
     e.SessionImported: _touched,
@@ -395,10 +327,7 @@ _EVOLVE: dict[type[e.Event], Callable[[SessionState, Any], SessionState]] = {
     e.ThinkingDelta: _thinking_delta,
     e.ToolInputDelta: _tool_input_delta,
     e.MessageCompleted: _message_completed,
-    e.ToolStarted: _tool_started,
     e.ToolProgressed: _touched,
-    e.ApprovalRequested: _approval_requested,
-    e.ApprovalResolved: _approval_resolved,
-    e.ToolCompleted: _tool_completed,
+    **EVOLVE_TOOLS,
     **EVOLVE_RECORD,
 }

@@ -24,7 +24,7 @@ from tests.acceptance.gateway import (
     words,
 )
 from tests.acceptance.terminal import CTRL_C, CTRL_D, Terminal
-from web.cli import main
+from web.cli.main import main
 
 CHAT_JSON = ("chat", "piped", "--json")
 RULES = json.dumps([{"tool": "write", "action": "ask"}])

@@ -22,7 +22,7 @@ from tests.acceptance.conftest import OpenGateway, reach
 from tests.acceptance.gateway import RunningGateway, stored_events, until
 from tests.wire.servers import Ask, Finish, ModelServer, OpenAIWire, Refuse, Say
 from web.settings import SettingsError, load_settings
-from web.telemetry import check_telemetry, make_telemetry, service_name
+from web.tracing.telemetry import check_telemetry, make_telemetry, service_name
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER_ID = "00f067aa0ba902b7"
@@ -259,7 +259,8 @@ def test_a_collector_that_is_gone_holds_nothing_up(open_gateway: OpenGateway) ->
 
 def test_without_a_collector_no_part_of_the_sdk_is_loaded() -> None:
     program = (
-        "import sys; from web.settings import Settings; from web.telemetry import make_telemetry;"
+        "import sys; from web.settings import Settings;"
+        "from web.tracing.telemetry import make_telemetry;"
         "import web.app; make_telemetry(Settings(), 'me');"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from web.cli import main
+from web.cli.main import main
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 

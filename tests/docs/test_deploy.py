@@ -11,7 +11,7 @@ import click
 import pytest
 
 from web.app import ROUTES
-from web.cli import main
+from web.cli.main import main
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

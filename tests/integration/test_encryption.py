@@ -16,7 +16,7 @@ from persistence.stream_keys import KeyStore
 from persistence.vault import Vault, VaultError
 from tests.acceptance.gateway import run_command
 from tests.integration.test_erasure import Client, canary_of, opened
-from web.cli import main
+from web.cli.main import main
 
 
 def key_in(folder: Path, name: str = "master.key", byte: bytes = b"k") -> str:

@@ -40,7 +40,7 @@ from persistence.records import (
     Write,
 )
 from tests.postgres.server import TABLES, PostgresServer, connected
-from web.cli import main
+from web.cli.main import main
 
 COMMAND = Path(sys.executable).with_name("sessiond")
 SUMMARY = Summary(listed=True, active=True, body=b"{}")

@@ -242,7 +242,7 @@ def test_a_file_is_checked_without_database_or_web_framework(tmp_path: Path) -> 
     file = tmp_path / "session.jsonl"
     file.write_bytes(exported_file(log, KEY, proven(head, key)))
     script = (
-        "import sys; from web.cli import main\n"
+        "import sys; from web.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: print(end.code)\n"
         "print({'sqlalchemy', 'falcon', 'gevent', 'pykka', 'sqlite3'} & set(sys.modules))"

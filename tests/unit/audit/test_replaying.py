@@ -11,7 +11,7 @@ from actors.session.messages import AssistantMessage, Text, Thinking, UserMessag
 from actors.session.state import SessionState
 from persistence.in_memory import InMemoryEventLog
 from tests.unit.audit.files import appended
-from web.cli_screen import Screen
+from web.cli.screen import Screen
 
 IDLE_S = 15.0
 

@@ -26,8 +26,8 @@ from tests.unit.web.traced import (
     attributes,
     id_of,
 )
-from web.call_spans import about_server
-from web.span_content import input_messages
+from web.tracing.call_spans import about_server
+from web.tracing.content import input_messages
 
 
 def test_a_model_calls_span_says_what_the_conventions_ask_for(trace: Trace) -> None:

@@ -17,7 +17,7 @@ from persistence.engine import read_engine, write_engine
 from persistence.event_log import SqlEventLog
 from tests.sqlite import make_database
 from tests.unit.audit.files import appended
-from web.cli import COMMANDS, main
+from web.cli.main import COMMANDS, main
 
 WITHOUT_JSON = {"serve"}
 """It runs on, and its lines are the log's."""
@@ -72,7 +72,7 @@ def test_an_error_is_a_line_and_with_json_an_object(arguments: list[str], status
 
 def test_help_lists_every_command_and_loads_none() -> None:
     script = (
-        "import sys; from web.cli import main\n"
+        "import sys; from web.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([each for each in sys.modules if each.startswith(('web.', 'msgspec', 'pydantic'))])"
@@ -81,7 +81,7 @@ def test_help_lists_every_command_and_loads_none() -> None:
         [sys.executable, "-c", script], capture_output=True, check=True, text=True
     )
     shown = done.stdout
-    assert shown.endswith("['web.cli']\n")
+    assert shown.endswith("['web.cli', 'web.cli.main']\n")
     for name, lazy in COMMANDS.items():
         assert f"{name} " in shown
         assert lazy.summary in shown

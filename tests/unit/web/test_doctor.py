@@ -18,11 +18,17 @@ from persistence.engine import parse_url, write_engine
 from persistence.postgres import grants
 from persistence.single_process import SingleProcessLock
 from tests.sqlite import make_database
-from web.cli import main
-from web.cli_checks import check_address, check_files, check_limits, check_sandbox, check_space
-from web.cli_checks_log import check_clock, check_log
-from web.cli_checks_services import check_models, check_servers
-from web.cli_findings import Finding
+from web.cli.doctor.findings import Finding
+from web.cli.doctor.log import check_clock, check_log
+from web.cli.doctor.machine import (
+    check_address,
+    check_files,
+    check_limits,
+    check_sandbox,
+    check_space,
+)
+from web.cli.doctor.services import check_models, check_servers
+from web.cli.main import main
 from web.settings import Settings
 
 MCP_SERVER = Path(__file__).parents[2] / "integration" / "mcp_server.py"

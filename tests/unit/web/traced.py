@@ -16,7 +16,7 @@ from actors.session.messages import (
     Usage,
 )
 from tests.unit.actors.world import World, eventually
-from web.spans import ChosenIds, SpanTracer
+from web.tracing.run_spans import ChosenIds, SpanTracer
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER_ID = "00f067aa0ba902b7"

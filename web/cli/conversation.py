@@ -10,12 +10,12 @@ import click
 from actors.feed import Committed
 from actors.session import events as e
 from actors.session.state import SessionState
-from web.cli_client import Refused
-from web.cli_follow import Follower
-from web.cli_frames import Drawn, Frame
-from web.cli_screen import Screen
-from web.cli_talk import Talk
-from web.cli_text import in_a_line, printable
+from web.cli.client import Refused
+from web.cli.follow import Follower
+from web.cli.frames import Drawn, Frame
+from web.cli.screen import Screen
+from web.cli.talk import Talk
+from web.cli.text import in_a_line, printable
 
 APPROVALS = ("ask", "approve", "deny")
 COMPLETED = "completed"

@@ -20,26 +20,24 @@ class Lazy(NamedTuple):
 
 
 COMMANDS = {
-    "chat": Lazy("cli_chat", "chat", "Talk with a session of a running gateway."),
-    "checkpoint": Lazy(
-        "cli_keys", "checkpoint", "Sign a checkpoint now, and print the latest one."
-    ),
-    "completion": Lazy("cli_completion", "completion", "Print what completes commands in a shell."),
-    "doctor": Lazy("cli_doctor", "doctor", "Check everything a gateway needs; say what to do."),
-    "encryption": Lazy("cli_vault", "encryption", "Make and exchange the master key of the log."),
-    "export": Lazy("cli_export", "export", "Write a session's whole log to a file."),
-    "grants": Lazy("cli_serve", "grants", "Print the SQL for a PostgreSQL role that serves."),
-    "import": Lazy("cli_export", "import_", "Restore an exported session, bit for bit."),
-    "import-pi": Lazy("cli_serve", "import_pi", "Turn a recorded pi session into a session."),
-    "keys": Lazy("cli_keys", "keys", "Make, show and rotate the key that signs."),
-    "migrate": Lazy("cli_serve", "migrate", "Bring the database's schema up to this program's."),
-    "prompt": Lazy("cli_prompt", "prompt", "Prompt a session once, and print the answer."),
-    "replay": Lazy("cli_replay", "replay", "Play a session as it happened."),
-    "serve": Lazy("cli_serve", "serve", "Serve the gateway."),
-    "sessions": Lazy("cli_sessions", "sessions", "List sessions, and search among them."),
-    "tail": Lazy("cli_tail", "tail", "Follow the log as it grows."),
-    "token": Lazy("cli_tokens", "token", "Issue, list and revoke named tokens."),
-    "verify": Lazy("cli_audit", "verify", "Verify a log, or a file of one."),
+    "chat": Lazy("chat", "chat", "Talk with a session of a running gateway."),
+    "checkpoint": Lazy("keys", "checkpoint", "Sign a checkpoint now, and print the latest one."),
+    "completion": Lazy("completion", "completion", "Print what completes commands in a shell."),
+    "doctor": Lazy("doctor.command", "doctor", "Check everything a gateway needs; say what to do."),
+    "encryption": Lazy("vault", "encryption", "Make and exchange the master key of the log."),
+    "export": Lazy("export", "export", "Write a session's whole log to a file."),
+    "grants": Lazy("serve", "grants", "Print the SQL for a PostgreSQL role that serves."),
+    "import": Lazy("export", "import_", "Restore an exported session, bit for bit."),
+    "import-pi": Lazy("serve", "import_pi", "Turn a recorded pi session into a session."),
+    "keys": Lazy("keys", "keys", "Make, show and rotate the key that signs."),
+    "migrate": Lazy("serve", "migrate", "Bring the database's schema up to this program's."),
+    "prompt": Lazy("prompt", "prompt", "Prompt a session once, and print the answer."),
+    "replay": Lazy("replay", "replay", "Play a session as it happened."),
+    "serve": Lazy("serve", "serve", "Serve the gateway."),
+    "sessions": Lazy("sessions", "sessions", "List sessions, and search among them."),
+    "tail": Lazy("tail", "tail", "Follow the log as it grows."),
+    "token": Lazy("tokens", "token", "Issue, list and revoke named tokens."),
+    "verify": Lazy("audit", "verify", "Verify a log, or a file of one."),
 }
 """To import them all would take longer than to show the help."""
 
@@ -74,7 +72,7 @@ class Commands(MutableMapping[str, click.Command]):
 
 def _load(lazy: Lazy) -> click.Command:
     """Import a command."""
-    command: click.Command = getattr(importlib.import_module(f"web.{lazy.module}"), lazy.name)
+    command: click.Command = getattr(importlib.import_module(f"web.cli.{lazy.module}"), lazy.name)
     _keep_lines_of_examples(command)
     return command
 
@@ -120,7 +118,7 @@ class LazyGroup(click.Group):
 
 def _fail(error: click.ClickException, *, as_json: bool) -> NoReturn:
     """Say what went wrong and exit. A server's words can be in it, and so a model's."""
-    from web.cli_text import printable
+    from web.cli.text import printable
 
     said = io.StringIO()
     error.show(said)

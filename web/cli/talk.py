@@ -5,8 +5,8 @@ import uuid
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from web.cli_client import Backoff, Client, Refused, Unreachable, session_path
-from web.cli_follow import end_of
+from web.cli.client import Backoff, Client, Refused, Unreachable, session_path
+from web.cli.follow import end_of
 
 T = TypeVar("T")
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from web.cli_base import echo_machine, json_option, prepared, with_settings
-from web.cli_client import (
+from web.cli.base import echo_machine, json_option, prepared, with_settings
+from web.cli.client import (
     Client,
     Refused,
     running_client,
     url_option,
     with_query,
 )
-from web.cli_follow import end_of
-from web.cli_log_lines import BEGINNING, asked_lines
-from web.cli_text import in_a_line
+from web.cli.follow import end_of
+from web.cli.log_lines import BEGINNING, asked_lines
+from web.cli.text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _stored(
     """Yield lines of the database's log. Raises PersistenceError."""
     import msgspec
 
-    from web.cli_export import reading
+    from web.cli.export import reading
     from web.raw_log import EventsWanted, filter_of
 
     wanted = filter_of(EventsWanted(types=types))

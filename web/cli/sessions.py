@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from web.cli_base import json_option, prepared, with_settings
-from web.cli_client import running_client, url_option, with_query
-from web.cli_text import in_a_line
+from web.cli.base import json_option, prepared, with_settings
+from web.cli.client import running_client, url_option, with_query
+from web.cli.text import in_a_line
 from web.settings import Settings
 
 PAGE = 1_000
@@ -81,7 +81,7 @@ def _sessions(
 
 def _stored(settings: Settings, prefix: str, *, active: bool) -> Iterator[dict[str, Any]]:
     from actors.replay import STREAM_PREFIX
-    from web.cli_export import reading
+    from web.cli.export import reading
 
     with reading(settings) as (log, _checkpoints):
         row = 0

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from actors.runs.tracing import Tracer
 from persistence.native import run_soon
-from web.spans import ChosenIds, SpanTracer
+from web.tracing.run_spans import ChosenIds, SpanTracer
 
 QUEUE_MAX = 8_192
 """Spans that wait to be sent; more are left out."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from web.cli_base import echo_machine, prepared, with_settings
-from web.cli_client import client_of, url_option
-from web.cli_log_lines import asked_lines
+from web.cli.base import echo_machine, prepared, with_settings
+from web.cli.client import client_of, url_option
+from web.cli.log_lines import asked_lines
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _stored(
     from actors.audit.travel.places import seq_at
     from actors.errors import SessionNotFound
     from actors.replay import state_at, stream_of
-    from web.cli_export import reading
+    from web.cli.export import reading
 
     with reading(settings) as (log, _checkpoints):
         head = log.head(stream_of(key))
@@ -140,7 +140,7 @@ def _write_lines(playback: "Playback", key: str) -> None:
 
 
 def _draw(playback: "Playback") -> None:
-    from web.cli_screen import Screen
+    from web.cli.screen import Screen
 
     screen = Screen()
     plain = False if os.environ.get("NO_COLOR") else None

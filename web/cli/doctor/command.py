@@ -9,8 +9,8 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from web.cli_base import json_option, to_environment, with_settings
-from web.cli_findings import Finding, Findings, fail, shown
+from web.cli.base import json_option, to_environment, with_settings
+from web.cli.doctor.findings import Finding, Findings, fail, shown
 from web.settings import SettingsError, load_settings
 
 SOUND, FAILING = 0, 1
@@ -74,23 +74,23 @@ def _all(*, online: bool) -> Findings:
         yield fail("settings", str(error), todo)
         return
     from persistence.errors import PersistenceError
-    from web import cli_checks, cli_checks_log, cli_checks_services
+    from web.cli.doctor import log, machine, services
 
     try:
-        cli_checks.database_file(settings)
+        machine.database_file(settings)
     except PersistenceError as error:
         yield fail("database", str(error), "Set database_url; docs/configuration.md shows it.")
         return
     checks = (
-        lambda: cli_checks.check_program(settings),
-        lambda: cli_checks_log.check_log(settings),
-        lambda: cli_checks.check_files(settings),
-        lambda: cli_checks.check_space(settings),
-        lambda: cli_checks.check_limits(settings),
-        lambda: cli_checks.check_sandbox(settings),
-        lambda: cli_checks_services.check_models(settings, os.environ, online=online),
-        lambda: cli_checks_services.check_servers(settings, online=online),
-        lambda: cli_checks.check_address(settings),
+        lambda: machine.check_program(settings),
+        lambda: log.check_log(settings),
+        lambda: machine.check_files(settings),
+        lambda: machine.check_space(settings),
+        lambda: machine.check_limits(settings),
+        lambda: machine.check_sandbox(settings),
+        lambda: services.check_models(settings, os.environ, online=online),
+        lambda: services.check_servers(settings, online=online),
+        lambda: machine.check_address(settings),
     )
     for check in checks:
         yield from _made(check)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import msgspec
 
-from web.cli_base import json_option, prepared, with_settings
-from web.cli_export import key_texts, reading, reading_bar
-from web.cli_text import in_a_line
+from web.cli.base import json_option, prepared, with_settings
+from web.cli.export import key_texts, reading, reading_bar
+from web.cli.text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:

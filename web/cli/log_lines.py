@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from web.cli_client import Backoff, Client, Refused, Unreachable, session_path, with_query
+from web.cli.client import Backoff, Client, Refused, Unreachable, session_path, with_query
 
 NDJSON = "application/x-ndjson"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persistence.errors import PersistenceError, SchemaMismatchError, SchemaOutdatedError
-from web.cli_checks import database_file, how_to_own, may_change
-from web.cli_findings import Finding, Findings, fail, ok, warn
+from web.cli.doctor.findings import Finding, Findings, fail, ok, warn
+from web.cli.doctor.machine import database_file, how_to_own, may_change
 from web.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _opened(settings: Settings) -> Findings:
     """Open the log as a gateway does, and read who may ask it."""
     from actors.gateway_actor import read_state
     from actors.gateway_state import STREAM
-    from web.cli_export import reading
+    from web.cli.export import reading
 
     try:
         with reading(settings) as (log, _checkpoints):

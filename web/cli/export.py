@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from web.cli_base import PRINCIPAL, json_option, prepared, with_settings
-from web.cli_text import printable
+from web.cli.base import PRINCIPAL, json_option, prepared, with_settings
+from web.cli.text import printable
 from web.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from web.cli_text import printable
+from web.cli.text import printable
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError, load_settings
 
 PRINCIPAL = "cli"

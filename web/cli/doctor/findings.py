@@ -6,7 +6,7 @@ from typing import Literal
 import click
 from msgspec import Struct
 
-from web.cli_text import in_a_line
+from web.cli.text import in_a_line
 
 Status = Literal["ok", "warn", "fail"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from web.cli_base import json_option, prepared, with_settings
+from web.cli.base import json_option, prepared, with_settings
 from web.settings import Settings
 
 VAULT_SETTINGS = ("database_url", "encryption_key_file", "encryption_keys_url")

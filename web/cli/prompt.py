@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 import click
 
-from web.cli_base import json_option, prepared, with_settings
-from web.cli_client import Refused, client_of, session_path, url_option
-from web.cli_talk import repeated
-from web.cli_text import in_a_line, printable
+from web.cli.base import json_option, prepared, with_settings
+from web.cli.client import Refused, client_of, session_path, url_option
+from web.cli.talk import repeated
+from web.cli.text import in_a_line, printable
 
 DONE, FAILED, AWAITS_APPROVAL, INTERRUPTED = 0, 1, 3, 130
 """Exit statuses."""

@@ -54,7 +54,7 @@ def make_telemetry(
     check_telemetry(settings)
     if settings.otel_endpoint is None or environment.get(DISABLED, "").strip().lower() == "true":
         return _Off()
-    from web.otlp import Otlp
+    from web.tracing.otlp import Otlp
 
     return Otlp(
         settings.otel_endpoint,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 import msgspec
 
-from web.cli_base import PRINCIPAL, json_option, prepared, with_settings
-from web.cli_client import Client, running_client, url_option
-from web.cli_text import in_a_line
+from web.cli.base import PRINCIPAL, json_option, prepared, with_settings
+from web.cli.client import Client, running_client, url_option
+from web.cli.text import in_a_line
 from web.operations import SCOPES
 from web.settings import Settings
 

@@ -18,7 +18,7 @@ from actors.runs.conversation import EndedRun
 from actors.runs.tracing import RunTrace, TraceContext, caller_of, read_traceparent, span_id_of
 from actors.session import events as e
 from actors.session.state import Approval, ModelRef, Run, SessionState
-from web.call_spans import Attributes, Instruments, RunSpans, about_operation, about_usage
+from web.tracing.call_spans import Attributes, Instruments, RunSpans, about_operation, about_usage
 
 SCOPE = "sessiond"
 NS_PER_MS = 1_000_000

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from web.cli_findings import Finding, Findings, fail, ok, warn
+from web.cli.doctor.findings import Finding, Findings, fail, ok, warn
 from web.configured import ConfiguredServer
 from web.settings import Settings
 

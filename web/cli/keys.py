@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from web.cli_base import PRINCIPAL, json_option, prepared, with_settings
-from web.cli_client import running_client, url_option
-from web.cli_export import reading
-from web.cli_text import in_a_line
+from web.cli.base import PRINCIPAL, json_option, prepared, with_settings
+from web.cli.client import running_client, url_option
+from web.cli.export import reading
+from web.cli.text import in_a_line
 from web.settings import Settings
 
 if TYPE_CHECKING:

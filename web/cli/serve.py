@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from web.cli_base import (
+from web.cli.base import (
     PRINCIPAL,
     clear_errors,
     json_option,
@@ -18,7 +18,7 @@ from web.cli_base import (
     with_settings,
 )
 
-CONF = Path(__file__).with_name("gunicorn_conf.py")
+CONF = Path(__file__).parents[1] / "gunicorn_conf.py"
 
 
 @click.command()

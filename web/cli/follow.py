@@ -9,8 +9,8 @@ from typing import Self
 
 import click
 
-from web.cli_client import Backoff, Client, Lines, Refused, Unreachable, session_path
-from web.cli_frames import Frame, frames_of
+from web.cli.client import Backoff, Client, Lines, Refused, Unreachable, session_path
+from web.cli.frames import Frame, frames_of
 
 EVENT_STREAM = "text/event-stream"
 HELLO = "hello"

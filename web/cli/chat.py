@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from web.cli_base import prepared, with_settings
-from web.cli_client import client_of, url_option
-from web.cli_conversation import (
+from web.cli.base import prepared, with_settings
+from web.cli.client import client_of, url_option
+from web.cli.conversation import (
     APPROVALS,
     AWAITS_APPROVAL,
     Conversation,
@@ -16,8 +16,8 @@ from web.cli_conversation import (
     dimmed,
     emit,
 )
-from web.cli_talk import Talk
-from web.cli_text import in_a_line
+from web.cli.talk import Talk
+from web.cli.text import in_a_line
 
 BLOCK = '"""'
 INTERRUPTED = 130

@@ -5,7 +5,7 @@ import json
 import click
 from click.shell_completion import get_completion_class
 
-from web.cli_base import json_option
+from web.cli.base import json_option
 
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "sessiond"
@@ -24,7 +24,7 @@ def completion(shell: str, *, as_json: bool) -> None:
       eval "$(sessiond completion zsh)"                                 # in ~/.zshrc
       sessiond completion fish > ~/.config/fish/completions/sessiond.fish
     """
-    from web.cli import main
+    from web.cli.main import main
 
     kind = get_completion_class(shell)
     assert kind is not None

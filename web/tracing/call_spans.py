@@ -24,7 +24,7 @@ from actors.runs.link import RunOver
 from actors.runs.tracing import ToolSpan, TraceContext
 from actors.session.messages import AssistantMessage, ToolCall, Usage
 from actors.tools.base import ToolResult
-from web import span_content
+from web.tracing import content
 
 TOKEN_BUCKETS = tuple(4.0**power for power in range(14))
 DURATION_BUCKETS_S = tuple(0.01 * 2**power for power in range(14))
@@ -118,7 +118,7 @@ class RunSpans:
             "gen_ai.tool.type": TOOL_TYPE,
         }
         if self._instruments.content:
-            arguments = span_content.tool_arguments(call.arguments)
+            arguments = content.tool_arguments(call.arguments)
             attributes["gen_ai.tool.call.arguments"] = arguments
         span = self._start(f"execute_tool {call.name}", SpanKind.INTERNAL, attributes)
         tool, began_s = _ToolSpan(span, self._instruments), time.perf_counter()
@@ -193,7 +193,7 @@ class _ToolSpan:
         """See ToolSpan.done."""
         shown = ""
         if self._instruments.content:
-            shown = span_content.tool_result(result.content)
+            shown = content.tool_result(result.content)
             self._span.set_attribute("gen_ai.tool.call.result", shown)
         if result.is_error:
             self.fail("tool_error", shown)
@@ -242,10 +242,10 @@ class _Chat:
         if request.max_output_tokens is not None:
             self._span.set_attribute("gen_ai.request.max_tokens", request.max_output_tokens)
         if self._shows:
-            told = span_content.input_messages(request.told)
+            told = content.input_messages(request.told)
             self._span.set_attribute("gen_ai.input.messages", told)
             if request.system:
-                system = span_content.system_instructions(request.system)
+                system = content.system_instructions(request.system)
                 self._span.set_attribute("gen_ai.system_instructions", system)
 
     def failed(self, error: BaseException) -> None:
@@ -271,7 +271,7 @@ class _Chat:
     def _answered(self, answer: AssistantMessage, response: Response) -> None:
         model_id = response.model_id or answer.model_id or self._about["gen_ai.request.model"]
         self._about["gen_ai.response.model"] = model_id
-        reasons = [span_content.finish_reason(answer.stop_reason)]
+        reasons = [content.finish_reason(answer.stop_reason)]
         self._span.set_attribute("gen_ai.response.model", model_id)
         self._span.set_attribute("gen_ai.response.finish_reasons", reasons)
         if response.id:
@@ -281,7 +281,7 @@ class _Chat:
             reasoned = "gen_ai.usage.reasoning.output_tokens"
             self._span.set_attribute(reasoned, response.reasoning_tokens)
         if self._shows:
-            self._span.set_attribute("gen_ai.output.messages", span_content.output_messages(answer))
+            self._span.set_attribute("gen_ai.output.messages", content.output_messages(answer))
 
 
 def about_operation(operation: str, provider: str, model_id: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from actors.feed import Committed
 from actors.session import events as e
 from actors.session import record_events as r
 from actors.session.messages import AssistantMessage, Image, Text, Thinking, UserMessage, text_of
-from web.cli_text import printable
+from web.cli.text import printable
 
 ARGUMENTS_CHARACTERS = 300
 RESULT_LINES = 20

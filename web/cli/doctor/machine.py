@@ -8,8 +8,8 @@ import socket
 import stat
 from pathlib import Path
 
-from web.cli_client import Client, Refused, Unreachable, own_url
-from web.cli_findings import Finding, Findings, fail, ok, warn
+from web.cli.client import Client, Refused, Unreachable, own_url
+from web.cli.doctor.findings import Finding, Findings, fail, ok, warn
 from web.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, is_loopback
 
 SPACE_BYTES_WARN = 2 * 1024**3

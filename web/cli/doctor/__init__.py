@@ -1,0 +1,1 @@
+"""``sessiond doctor``: what it checks, and how it says what it has found."""
