@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -9,6 +10,7 @@ from msgspec.json import Encoder
 from msgspec.structs import astuple
 
 from actors.audit.exporting.lines import EventLine, line_of
+from actors.audit.verifying.stream_kinds import WIRE_NAMES
 from actors.audit.watch import Watcher
 from persistence.event_log import EventLog
 from persistence.native import give_way
@@ -132,11 +134,20 @@ class Filter(Struct, frozen=True):
 
 
 def filter_of(query: EventsWanted, *, stream: str | None = None, within: str = "") -> Filter:
-    """Return what a query asks for."""
-    types = frozenset(query.types.split(",") if query.types else ())
+    """Return what a query asks for. Raises Problem for a type that no event has."""
+    types = frozenset(query.types.split(",") if query.types else ()) - {""}
+    for unknown in sorted(types - WIRE_NAMES):
+        raise Problem(400, _no_such_type(unknown))
     prefix = query.prefix if isinstance(query, LogQuery) else None
     wanted = tuple([each for each in (within, prefix) if each])
-    return Filter(types - {""}, query.run, query.principal, stream, wanted)
+    return Filter(types, query.run, query.principal, stream, wanted)
+
+
+def _no_such_type(name: str) -> str:
+    near = get_close_matches(name, WIRE_NAMES, n=1)
+    return f"types: no event is called {name[:80]!r}. " + (
+        f"Is it {near[0]!r}?" if near else "docs/events.md lists them all."
+    )
 
 
 class Found(Struct, frozen=True):

@@ -42,6 +42,11 @@ class Codec:
         }
         self._upcasters = upcasters
 
+    @property
+    def wire_names(self) -> frozenset[str]:
+        """Return the names of the events that it knows."""
+        return frozenset(self._types)
+
     def encode(self, event: Event) -> bytes:
         """Return the event's payload."""
         return self._encode(event)

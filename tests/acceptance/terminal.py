@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -27,6 +28,7 @@ class Terminal:
         self._from = 0
 
         def take_terminal() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # it may be ignored in the background
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
         self._process = subprocess.Popen(
@@ -37,7 +39,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=take_terminal,  # noqa: PLW1509 - it makes one call of the system
+            preexec_fn=take_terminal,  # noqa: PLW1509 - it makes two calls of the system
         )
         os.close(slave)
 

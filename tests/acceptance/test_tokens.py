@@ -239,6 +239,20 @@ def test_the_command_line_asks_a_running_gateway(gateway: RunningGateway) -> Non
     assert "does not take this token" in command("list", token="wrong").stderr
 
 
+def test_whoever_closes_an_open_gateway_is_told(open_gateway: OpenGateway) -> None:
+    def issue(*words: str) -> str:
+        told = run_command(gateway.folder, "token", "issue", *words, port=gateway.port)
+        assert told.returncode == 0, told.stderr
+        return told.stderr
+
+    with open_gateway() as gateway:
+        told = issue("first", "--scope", "read")
+        assert told.startswith("From now on every request needs a token. This one can't issue")
+        assert gateway.get("/sessions").status == 401
+    closed = run_command(gateway.folder, "token", "issue", "second", "--scope", "admin")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
 def test_without_a_gateway_the_command_line_opens_the_log(
     open_gateway: OpenGateway, tmp_path: Path
 ) -> None:

@@ -164,7 +164,7 @@ def test_the_same_prompt_twice_at_two_processes_is_one(pair: Pair) -> None:
 def test_a_refusal_comes_through_as_it_is(pair: Pair) -> None:
     pair.own(pair.a, "full")
     for gateway in (pair.a, pair.b) * 5:
-        gateway.post("/sessions/full/enqueue", {"text": words(300)})
+        gateway.post("/sessions/full/enqueue", {"text": words(5_000)})
     answers = [each.post("/sessions/full/enqueue", {"text": "x"}) for each in (pair.a, pair.b)]
     assert [each.status for each in answers] == [429, 429]
     assert answers[0].body["error"] == answers[1].body["error"]

@@ -61,6 +61,11 @@ class Client:
         self._base = parts.path.rstrip("/")
         self._token = token
 
+    @property
+    def has_token(self) -> bool:
+        """Tell whether it shows one."""
+        return self._token is not None
+
     def answers(self) -> bool:
         """Tell whether a gateway listens there."""
         try:

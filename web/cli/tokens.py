@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from web.inputs import TokenBody
 
 
+CLOSING = "From now on every request needs a token."
+NO_ADMIN = (
+    "This one can't issue others: a stopped gateway's database, or SESSIOND_TOKEN, still can."
+)
+
+
 class TokenStore(Protocol):
     """Where tokens are issued and revoked."""
+
+    def is_open(self) -> bool:
+        """Tell whether the gateway answers whoever asks: there was no token yet."""
 
     def issue(self, wanted: "TokenBody") -> str:
         """Issue a token and return it."""
@@ -37,6 +46,10 @@ class RunningGateway:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def is_open(self) -> bool:
+        """See TokenStore.is_open."""
+        return not self._client.has_token and not self.listed()
 
     def issue(self, wanted: "TokenBody") -> str:
         """See TokenStore.issue."""
@@ -62,6 +75,11 @@ class StoppedGateway:
         self._gateway = Gateway(settings)
         self._gateway.admin.load()
         self._principal = principal
+        self._has_token = bool(settings.token)
+
+    def is_open(self) -> bool:
+        """See TokenStore.is_open."""
+        return not self._has_token and not self.listed()
 
     def issue(self, wanted: "TokenBody") -> str:
         """See TokenStore.issue."""
@@ -147,7 +165,10 @@ def issue(
     """
     with token_store(url, flags) as store:
         body = {"name": name, "scopes": list(scopes), "keyPrefix": key_prefix}
+        closing = store.is_open()
         made = store.issue(_checked(body))
+    if closing:
+        click.echo(CLOSING if "admin" in scopes else f"{CLOSING} {NO_ADMIN}", err=True)
     click.echo(json.dumps({**body, "token": made}) if as_json else made)
 
 

@@ -15,6 +15,11 @@ _NAMED: dict[str, Codec] = {
     access.STREAM: access.CODEC,
 }
 
+WIRE_NAMES = frozenset().union(
+    *[each.wire_names for each in (CODEC, memory_events.CODEC, *_NAMED.values())]
+)
+"""The names of all events there are."""
+
 
 def is_session(stream_id: str) -> bool:
     """Tell whether it is a session's stream."""
