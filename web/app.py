@@ -13,8 +13,9 @@ from web.cors import CrossOrigin
 from web.errors import ErrorHandler, not_found
 from web.limits import Limits
 from web.metrics import Metrics, process_metrics
+from web.openai_api.errors import BASE as OPENAI_BASE
 from web.openai_api.errors import openai_errors
-from web.openai_api.resources import openai_routes
+from web.openai_api.resources import openai_routes, switched_off
 from web.resources.access import AccessResource
 from web.resources.approvals import ApprovalResource, ApprovalsResource
 from web.resources.base import Route
@@ -185,13 +186,12 @@ def create_app(gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
         PageForms(),
     ]
     app = falcon.App(media_type=JSON, middleware=middleware)
-    write = write_problem_as_asked
-    handler = ErrorHandler(
-        gateway.log_lines, openai_errors(write) if settings.openai_endpoint else write
-    )
+    handler = ErrorHandler(gateway.log_lines, openai_errors(write_problem_as_asked))
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for its errors
         app.add_error_handler(kind, handler)
     app.add_sink(not_found)
+    if not settings.openai_endpoint:
+        app.add_sink(switched_off, OPENAI_BASE)
     openai = openai_routes(served=settings.openai_endpoint)
     routes = [*ROUTES, *openai, *webhook_routes(webhooks)]
     for path, resource in routes:

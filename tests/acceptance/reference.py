@@ -7,7 +7,7 @@ it, ``Unseen`` where there is nothing to ask a gateway.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import groupby
@@ -317,11 +317,11 @@ class StubModel(ModelServer):
         }
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let ``#slow`` prompts wait for the end of this block."""
+    def held(self) -> Iterator[Callable[[], None]]:
+        """Let ``#slow`` prompts wait for the end of this block, or the call of what it yields."""
         self.released.clear()
         try:
-            yield
+            yield self.released.set
         finally:
             self.released.set()
 

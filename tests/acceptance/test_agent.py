@@ -235,7 +235,8 @@ def test_a_killed_tool_is_not_run_again_and_the_model_is_told(openai: OpenAI) ->
     command = "echo began >> began.txt; sleep 60"
     server.reply(asking(1, ("bash", {"command": command})))
     gateway.post("/sessions/k/enqueue", {"text": "go"})
-    until((folder / "began.txt").exists, "the command runs")
+    began = folder / "began.txt"
+    until(lambda: began.exists() and began.read_text(), "the command runs")
     gateway.kill()
     until(lambda: not running("began.txt"), "the command ends with the gateway")
     gateway.start()
@@ -245,7 +246,7 @@ def test_a_killed_tool_is_not_run_again_and_the_model_is_told(openai: OpenAI) ->
     server.reply([Say(["I will look first."]), Finish()])
     assert gateway.post("/sessions/k/messages", {"text": "and?"}).status == 200
     assert "whether it took effect is unknown" in told_results("openai", server)["call_1_0"]
-    assert (folder / "began.txt").read_text() == "began\n"
+    assert began.read_text() == "began\n"
     check_log(gateway.folder, gateway)
 
 

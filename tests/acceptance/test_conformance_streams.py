@@ -230,9 +230,9 @@ def test_an_abort_is_told_to_everyone(gateway: RunningGateway, stub: StubModel, 
     prompt(gateway, "ab", "warm")
     slow = {"text": f"#slow #deltas={deltas}"}
     with (
+        stub.held(),
         gateway.stream("/sessions/ab/events") as events,
         gateway.stream("/sessions/ab/chat", method="POST", body=slow) as chat,
-        stub.held(),
     ):
         until_said(gateway, "ab", deltas)
         queued = Background(lambda: prompt(gateway, "ab", "queued one"))
@@ -320,13 +320,14 @@ def test_steering_is_one_more_step_of_the_same_answer(
     prompt(gateway, "st", "warm")
     slow = {"text": "#slow #deltas=10"}
     with (
+        stub.held() as release,
         gateway.stream("/sessions/st/events") as events,
         gateway.stream("/sessions/st/chat", method="POST", body=slow) as chat,
     ):
-        with stub.held():
-            until_said(gateway, "st", 10)
-            answer = gateway.post("/sessions/st/steer", {"text": "#deltas=10"})
-            assert answer.body["mode"] == "steer"
+        until_said(gateway, "st", 10)
+        answer = gateway.post("/sessions/st/steer", {"text": "#deltas=10"})
+        assert answer.body["mode"] == "steer"
+        release()
         ours = [frame.data for frame in chat.frames()]
         seen = until_idle(events.frames())
     assert comparable(ours) == comparable(recorded["steer mid-run chat"])

@@ -12,6 +12,7 @@ import pytest
 
 from actors.session import events as e
 from actors.session.messages import Usage
+from tests.acceptance.conftest import OpenGateway
 from tests.acceptance.gateway import check_log, events, until, words
 from tests.acceptance.openai_world import (
     ANSWER,
@@ -370,6 +371,13 @@ def test_every_error_has_openais_envelope(world: World) -> None:
         assert set(answer.body["error"]) == {"message", "type", "param", "code"}
     elsewhere = gateway.get("/nothing", **AUTHORIZED)
     assert isinstance(elsewhere.body["error"], str)
+
+
+def test_a_gateway_that_does_not_serve_it_says_so(open_gateway: OpenGateway) -> None:
+    with open_gateway() as gateway:
+        answer = gateway.post("/v1/chat/completions", {"messages": []})
+        assert answer.status == 404
+        assert "SESSIOND_OPENAI_ENDPOINT=true" in answer.body["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Literal
 import falcon
 from msgspec import Struct
 
+from web.errors import Problem
 from web.openai_api.answering import Asked, respond
 from web.openai_api.choosing import Choice, Prepared, choice_of, named
 from web.openai_api.completions import Completion, CompletionWriter
@@ -154,6 +155,12 @@ OPENAI_ROUTES: tuple[Route, ...] = (
     ("/v1/chat/completions", CompletionsResource),
     ("/v1/responses", ResponsesResource),
 )
+
+
+def switched_off(req: falcon.Request, resp: falcon.Response, **_parts: str) -> None:  # noqa: ARG001 - Falcon passes them by name
+    """Falcon's answer below /v1 where it isn't served."""
+    text = "OpenAI's API is off here: SESSIOND_OPENAI_ENDPOINT=true switches it on."
+    raise Problem(404, text)
 
 
 def openai_routes(*, served: bool) -> Sequence[Route]:

@@ -140,6 +140,7 @@ def test_a_run_that_can_not_begin_has_failed(world: World) -> None:
 
 
 def test_a_run_that_waited_for_one_whose_end_goes_wrong_has_failed(world: World) -> None:
+    world.settings.demo_delay_ms = 50
     world.registry._launcher._memory = FailingMemory(end=True)
     first = world.prompt("k", " ".join(["word"] * 1_000))
     second = world.prompt("k", "waits")
