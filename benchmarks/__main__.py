@@ -21,6 +21,7 @@ NAMES = (
     "time_travel",
     "memory",
     "recall",
+    "cancel",
 )
 
 
