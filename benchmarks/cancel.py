@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def run(*, quick: bool) -> list[Result]:
             name: partial(_figures, partial(_cancelled_ms, sandbox, folder), times)
             for name, sandbox in sandboxes.items()
         }
-        runs["bare"] = partial(_figures, partial(_killed_ms), times)
+        runs["bare"] = partial(_figures, _killed_ms, times)
         samples = alternate(runs, repetitions_of(quick=quick))
     return [_result(name, samples) for name in sandboxes]
 
@@ -54,7 +55,7 @@ def _result(name: str, samples: Samples) -> Result:
     )
 
 
-def _figures(once: "partial[float]", times: int) -> Figures:
+def _figures(once: Callable[[], float], times: int) -> Figures:
     took = [once() for _ in range(times)]
     return {"ms": percentile(took, 0.5), "longest_ms": max(took)}
 

@@ -136,8 +136,8 @@ class Filter(Struct, frozen=True):
 def filter_of(query: EventsWanted, *, stream: str | None = None, within: str = "") -> Filter:
     """Return what a query asks for. Raises Problem for a type that no event has."""
     types = frozenset(query.types.split(",") if query.types else ()) - {""}
-    for unknown in sorted(types - WIRE_NAMES):
-        raise Problem(400, _no_such_type(unknown))
+    if unknown := types - WIRE_NAMES:
+        raise Problem(400, _no_such_type(min(unknown)))
     prefix = query.prefix if isinstance(query, LogQuery) else None
     wanted = tuple([each for each in (within, prefix) if each])
     return Filter(types, query.run, query.principal, stream, wanted)

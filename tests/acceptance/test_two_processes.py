@@ -136,6 +136,7 @@ def test_the_log_of_all_streams_is_followed_in_one_process_whoever_writes(pair: 
         assert seqs_of(seen, key) == [each["seq"] for each in stored]
     asked = {each["payload"]["request"]["id"] for each in seen if each["type"] == "prompt.queued"}
     assert asked >= {each.headers["X-Request-Id"] for each in answers}  # also of those from afar
+    assert len(asked) == len(answers) + len(keys)  # and of those by which each got its owner
 
 
 def lines_until(stream: Stream, kind: str, count: int) -> list[dict[str, Any]]:

@@ -28,7 +28,6 @@ from tests.faults.world import (
 from tests.postgres.server import connected
 
 GRACE_S = 1
-"""The grace period, and what gunicorn adds before it kills: then the end is an orderly one."""
 
 SESSIONS = ("l:1", "l:2", "l:3")
 TEXT = words(25)
